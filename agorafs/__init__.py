@@ -1,0 +1,20 @@
+"""agorafs mounts a GyroTools Agora imaging archive as a drive.
+
+The map of the package, from the user down to the archive. Imports point down this list only
+(``tests/test_layers.py`` holds that):
+
+====================  =====================================================================
+``cli``               front end: the ``agorafs`` command
+``fuse_mount``        front end: FUSE; the only module that knows the binding
+``stack``             builds the layers below from one ``config.Settings``
+``vfs``               file operations in POSIX words, free of any binding
+``tree``              which archive object appears under which name
+``cache``             listings in memory, datafile bytes on disk
+``client``            the archive over HTTP; knows URLs and JSON, nothing of files
+====================  =====================================================================
+
+``errors``, ``clock``, ``config`` and ``byterange`` may be imported by all. ``sandbox`` is the embedded
+Agora-compatible server; it imports nothing from the rest, so that it can contradict it.
+"""
+
+__version__ = "0.1.0"
