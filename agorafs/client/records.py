@@ -102,7 +102,7 @@ def _object(data: object, what: str) -> Json:
 
 def _id(data: Json, what: str, key: str = "id") -> int:
     value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ProtocolError(f"the server sent a {what} whose {key!r} is {value!r}, not an id")
     return value
 
@@ -217,7 +217,10 @@ class Folder:
     def from_json(cls, data: object) -> Folder:
         data = _object(data, "folder")
         return cls(
-            _id(data, "folder"), _text(data, "name"), _optional_id(data.get("project")), bool(data.get("locked"))
+            _id(data, "folder"),
+            _text(data, "name"),
+            _optional_id(data.get("project")),
+            bool(data.get("locked")),
         )
 
 
@@ -295,6 +298,9 @@ class Datafile:
     @classmethod
     def from_json(cls, data: object) -> Datafile:
         data = _object(data, "datafile")
+        if data.get("size") is None:
+            # Taken as 0 it would be served as an empty file.
+            raise ProtocolError(f"the server sent a datafile ({data.get('id')!r}) without a size")
         sha1 = _text(data, "sha1").lower()
         if sha1 and (len(sha1) != 40 or sha1.strip("0123456789abcdef")):
             raise ProtocolError(f"datafile {data.get('id')} has the SHA-1 {sha1!r}, which is none")
@@ -446,7 +452,11 @@ class SeriesTree:
 
 @dataclass(frozen=True, slots=True)
 class ExamTree:
-    """An exam with its series and the datasets attached to the exam itself."""
+    """An exam with its series and the datasets attached to the exam itself.
+
+    An answer without either list is no tree and raises ``ProtocolError``: taken as empty it would show an
+    exam without its data. The caller can still list level by level.
+    """
 
     exam: Exam
     series: tuple[SeriesTree, ...]
@@ -455,10 +465,11 @@ class ExamTree:
     @classmethod
     def from_json(cls, data: object) -> ExamTree:
         data = _object(data, "exam tree")
+        for key in ("series", "datasets"):
+            if data.get(key) is None:
+                raise ProtocolError(f"the server sent an exam tree ({data.get('id')!r}) without {key!r}")
         return cls(
             Exam.from_json(data),
             tuple(SeriesTree.from_json(item) for item in _list(data.get("series"), "series")),
             tuple(Dataset.from_json(item) for item in _list(data.get("datasets"), "datasets")),
         )
-
-
