@@ -25,14 +25,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from agorafs.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from agorafs.client.auth import ApiKey, Password, Token
-
-    Credential: TypeAlias = ApiKey | Token | Password
+    from agorafs.client.auth import Credential
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -211,6 +209,10 @@ class Settings:
         metadata=_about(Kind.FLAG, "log every operation; slow, and names of files appear in the log"),
     )
 
+    # Flags of mount(8) that are passed to the kernel as they are. Nothing in an archive is a device or a
+    # program to be run as another user.
+    kernel_flags: tuple[str, ...] = ("nodev", "nosuid")
+
     def __post_init__(self) -> None:
         # The defaults that depend on the process or its environment are found here, so that a Settings built
         # in a test from a URL alone is complete.
@@ -233,7 +235,7 @@ def _known() -> dict[str, About]:
 
 
 KNOWN_SETTINGS: dict[str, About] = _known()
-"""Every setting that has a text form, by name: all but ``url`` and ``credential``."""
+"""Every setting that has a text form, by name: all but ``url``, ``credential``, ``kernel_flags``."""
 
 
 def default_cache_directory() -> Path:

@@ -1,0 +1,223 @@
+"""Mount an Agora server at a directory.
+
+Steps, in an order that lets nothing be half done: read all settings; see whether FUSE and the directory are
+usable, clearing away what a crash has left; fork (unless in the foreground); connect and mount in the child;
+when it says that it is ready, ask the mount something, and only then return.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import textwrap
+from pathlib import Path
+
+from agorafs import mountpoint as mountpoints
+from agorafs.config import KNOWN_SETTINGS, Settings
+from agorafs.daemon import Report, block_signals, start_in_background
+from agorafs.errors import ExitStatus, UsageError
+from agorafs.mount_process import MountProcess
+from agorafs.options import KERNEL_FLAGS, Options, absolute_path, parse_options
+from agorafs.profiles import Resolved, resolve
+from agorafs.registry import find_live, make_private_directory, mount_id
+
+_READY_MARGIN_S = 60.0  # on top of the deadline: imports on a slow machine, opening a large cache
+_FIRST_ANSWER_TIMEOUT_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``agorafs mount`` understands."""
+    parser.add_argument("source", metavar="SOURCE", help="https://… or the name of a profile")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
+    parser.add_argument("-f", "--foreground", action="store_true", help="stay, and log to standard error")
+    parser.add_argument(
+        "-o", dest="options", metavar="OPT,OPT=VALUE…", action="append", default=[], help="see below"
+    )
+    parser.add_argument("--api-key-file", metavar="FILE", help="file that holds the API key and nothing else")
+    parser.add_argument("--ca-bundle", metavar="FILE", help="certificates to trust instead of the system's")
+    parser.add_argument("--insecure", action="store_true", help="allow http to another machine")
+    parser.add_argument("--cache-dir", metavar="DIR", help="same as -o cache_directory=DIR")
+    parser.add_argument("--state-dir", metavar="DIR", help="same as -o state_directory=DIR")
+    parser.add_argument("--config", metavar="FILE", help="configuration file with the profiles")
+    parser.add_argument("--log-file", metavar="FILE", help="instead of a file in the state directory")
+    parser.add_argument("-v", "--verbose", action="store_true", help="same as -o debug")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _options_help()
+
+
+def _options_help() -> str:
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    lines = ["options of -o:"]
+    for name, about in KNOWN_SETTINGS.items():
+        default = defaults[name]
+        shown = "" if default in (None, False, -1, Path()) else f" (default {_shown(name, default)})"
+        lines += textwrap.wrap(
+            f"{name}: {about.help_text}{shown}", 100, initial_indent="  ", subsequent_indent="      "
+        )
+    flags = ", ".join(sorted(KERNEL_FLAGS))
+    lines += textwrap.wrap(
+        f"also: ro, rw, nonempty, api_key_file=FILE, config=FILE, log_file=FILE, {flags}",
+        100,
+        initial_indent="  ",
+        subsequent_indent="      ",
+    )
+    return "\n".join(lines)
+
+
+def _shown(name: str, default: object) -> str:
+    if isinstance(default, int) and name.endswith("_bytes"):
+        for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+            if default >= factor and default % factor == 0:
+                return f"{default // factor} {unit}"
+    if name == "umask":
+        return f"{default:03o}"
+    return f"{default:g} s" if isinstance(default, float) else str(default)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Request:
+    """What the user asked for, all places looked at."""
+
+    resolved: Resolved
+    mountpoint: Path
+    nonempty: bool
+    log_file: Path | None
+
+
+def run(arguments: argparse.Namespace) -> ExitStatus:
+    """Mount, and return when the mount answers; in the foreground, when it has ended."""
+    request = _read_request(arguments)
+    settings = request.resolved.settings
+    _prepare(request)
+    warning = request.resolved.credential_source.warning()
+    if warning:
+        print(f"agorafs: warning: {warning}", file=sys.stderr)
+    if arguments.foreground:
+        return _serve_in_foreground(request)
+    log_file = request.log_file or _default_log_file(settings, request.mountpoint)
+    start_in_background(
+        lambda report: MountProcess(request.resolved, request.mountpoint, report, log_file=log_file).run(),
+        log_file=log_file,
+        ready_timeout_s=settings.deadline_s + _READY_MARGIN_S,
+    )
+    _check_answers(request.mountpoint, log_file)
+    return ExitStatus.OK
+
+
+def _read_request(arguments: argparse.Namespace) -> _Request:
+    options = parse_options(arguments.options)
+    given = dict(options.settings)
+    for name, value in (
+        ("ca_bundle", arguments.ca_bundle),
+        ("cache_directory", arguments.cache_dir),
+        ("state_directory", arguments.state_dir),
+    ):
+        if value is not None:
+            given[name] = absolute_path(value)
+    if arguments.insecure:
+        given["insecure"] = True
+    if arguments.verbose:
+        given["debug"] = True
+    if options.kernel_flags:
+        given["kernel_flags"] = _kernel_flags(options)
+    return _Request(
+        resolved=resolve(
+            arguments.source,
+            given,
+            api_key_file=_path_or(arguments.api_key_file, options.api_key_file),
+            config_file=_path_or(arguments.config, options.config),
+        ),
+        mountpoint=mountpoints.resolve_mountpoint(Path(arguments.mountpoint)),
+        nonempty=options.nonempty,
+        log_file=_path_or(arguments.log_file, options.log_file),
+    )
+
+
+def _path_or(text: str | None, otherwise: Path | None) -> Path | None:
+    return otherwise if text is None else absolute_path(text)
+
+
+def _kernel_flags(options: Options) -> tuple[str, ...]:
+    # nodev and nosuid stay unless their opposite was asked for.
+    kept = tuple(flag for flag in ("nodev", "nosuid") if flag.removeprefix("no") not in options.kernel_flags)
+    return tuple(dict.fromkeys((*kept, *options.kernel_flags)))
+
+
+def _prepare(request: _Request) -> None:
+    """See that the mount can be made, before anything is started."""
+    from agorafs.fuse_mount import require_binding
+
+    settings, mountpoint = request.resolved.settings, request.mountpoint
+    require_binding(settings.binding)
+    mountpoints.check_fuse_available()
+    if settings.allow_other:
+        mountpoints.check_allow_other()
+    make_private_directory(settings.state_directory)
+    _clear_mountpoint(settings, mountpoint)
+    mountpoints.check_directory(mountpoint, nonempty=request.nonempty)
+    needed = [("the cache", settings.cache_directory), ("the state directory", settings.state_directory)]
+    if request.resolved.credential_source.key_file is not None:
+        needed.append(("the key file", request.resolved.credential_source.key_file))
+    if settings.ca_bundle is not None:
+        if not settings.ca_bundle.exists():
+            raise UsageError(f"the file of certificates {settings.ca_bundle} does not exist", ExitStatus.TLS)
+        needed.append(("the file of certificates", settings.ca_bundle))
+    if request.log_file is not None:
+        needed.append(("the log file", request.log_file))
+    mountpoints.check_not_hiding(mountpoint, needed)
+
+
+def _clear_mountpoint(settings: Settings, mountpoint: Path) -> None:
+    """Take away a mount of ours whose process is dead; refuse if one is alive."""
+    record = find_live(settings.state_directory, mountpoint)
+    if record is not None:
+        raise UsageError(
+            f"{mountpoint} is already a mount of {record.url}, served by process {record.pid}: "
+            f"run agorafs umount {mountpoint} first",
+            ExitStatus.MOUNT_POINT,
+        )
+    entry = mountpoints.find_mount(mountpoint)
+    if entry is None or not entry.is_ours:
+        return
+    error = mountpoints.stat_error(mountpoint)
+    if error is None or not (mountpoints.is_stale(error) or isinstance(error, TimeoutError)):
+        raise UsageError(
+            f"{mountpoint} is already a mount of {entry.source}: run agorafs umount {mountpoint} first",
+            ExitStatus.MOUNT_POINT,
+        )
+    if isinstance(error, TimeoutError):
+        raise UsageError(
+            f"{mountpoint} is a mount of {entry.source} that does not answer: "
+            f"run agorafs umount --lazy {mountpoint} first",
+            ExitStatus.MOUNT_POINT,
+        )
+    print(f"agorafs: clearing the mount that a crash left at {mountpoint}", file=sys.stderr)
+    mountpoints.unmount(mountpoint, lazy=True)
+
+
+def _default_log_file(settings: Settings, mountpoint: Path) -> Path:
+    directory = make_private_directory(settings.state_directory / "logs")
+    return directory / f"mount-{mount_id(mountpoint)}.log"
+
+
+def _serve_in_foreground(request: _Request) -> ExitStatus:
+    block_signals()
+    report = Report(None)
+    process = MountProcess(request.resolved, request.mountpoint, report, log_file=request.log_file)
+    status = process.run()
+    if report.failure is not None:
+        raise UsageError(*report.failure)
+    return status
+
+
+def _check_answers(mountpoint: Path, log_file: Path) -> None:
+    error = mountpoints.stat_error(mountpoint, _FIRST_ANSWER_TIMEOUT_S)
+    if error is None:
+        return
+    mountpoints.unmount(mountpoint, lazy=True)
+    raise UsageError(
+        f"{mountpoint} was mounted but does not answer ({error.strerror}), so it was unmounted again; "
+        f"see {log_file}",
+        ExitStatus.MOUNT_POINT,
+    )

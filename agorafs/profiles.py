@@ -1,0 +1,307 @@
+"""Where settings come from: options, environment, a profile of the configuration file, defaults.
+
+Why.  ``config`` says what can be set. This module says what was set, by whom, and where the key is to be read
+again when ``SIGHUP`` asks for it. A wrong name or value is answered with the place it stands in, the nearest
+name that exists, and what a right value looks like.
+
+Place.  Front-end side: used by ``commands``, uses ``config`` and the credentials of ``client.auth``.
+
+The file, ``$XDG_CONFIG_HOME/agorafs/config.toml``::
+
+    [profiles.institute]
+    url = "https://agora.example.org"
+    api_key_file = "~/.config/agorafs/institute.key"
+    cache_max_bytes = "100 GiB"
+
+Secrets.  A key is read from a file, from the profile (then the file must be closed to other users) or from
+``AGORA_API_KEY``. It is never taken from the command line, where ``ps`` shows it, and never from a URL. No
+message of this module contains one. ``CredentialSource`` remembers the place, not the key; only a key from
+the environment has to be kept, since the environment can not be read again, and it is left out of ``repr``.
+
+Failure.  ``UsageError`` with status CONFIGURATION for what stands in a file, USAGE for what stands on the
+command line; ``NotAuthenticated`` when no key was given at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agorafs.client.auth import ApiKey
+from agorafs.client.base_url import BaseUrl
+from agorafs.config import KNOWN_SETTINGS, Settings, default_config_file, parse_value
+from agorafs.errors import ExitStatus, NotAuthenticated, UsageError
+
+_PROFILE_ONLY = ("url", "api_key", "api_key_file")
+_MAX_KEY_FILE_BYTES = 4096  # a key is some forty characters; a larger file is some other file
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One ``[profiles.NAME]``: settings already parsed, and whether and where it has a key."""
+
+    name: str
+    path: Path
+    url: str | None
+    settings: Mapping[str, Any]
+    api_key_file: Path | None
+    has_api_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """Where the key of a mount is read, at the start and again on ``SIGHUP``. Exactly one place is set."""
+
+    key_file: Path | None = None
+    profile: Profile | None = None
+    from_environment: str | None = field(default=None, repr=False)
+
+    @property
+    def description(self) -> str:
+        """The place in words, for messages."""
+        if self.key_file is not None:
+            return str(self.key_file)
+        if self.profile is not None:
+            return f"profile {self.profile.name} in {self.profile.path}"
+        return "AGORA_API_KEY"
+
+    def read(self) -> ApiKey:
+        """Return the key, read now.
+
+        Raises:
+            UsageError: The file is missing, can not be read, or does not hold one key.
+        """
+        if self.key_file is not None:
+            return _read_key_file(self.key_file)
+        if self.profile is not None:
+            table = _profile_table(_read_toml(self.profile.path), self.profile.name, self.profile.path)
+            _refuse_readable_by_others(self.profile.path)
+            return _one_key(table.get("api_key", ""), self.description)
+        return _one_key(self.from_environment or "", self.description)
+
+    def warning(self) -> str | None:
+        """Return a sentence when other users of this machine can read the key file, else None."""
+        if self.key_file is None:
+            return None
+        try:
+            mode = self.key_file.stat().st_mode
+        except OSError:
+            return None  # reading it says so better
+        if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+            return f"every user of this machine can read the key: run chmod 600 {self.key_file}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What SOURCE and all the rest come to. ``settings`` has no credential yet."""
+
+    settings: Settings
+    credential_source: CredentialSource
+
+    def with_credential(self) -> Settings:
+        """Return the settings with the key, read now."""
+        return dataclasses.replace(self.settings, credential=self.credential_source.read())
+
+
+def resolve(
+    source: str,
+    given: Mapping[str, Any],
+    *,
+    api_key_file: Path | None = None,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Resolved:
+    """Bring together what was given for *source*, a URL or the name of a profile.
+
+    Args:
+        source: ``https://…``, or the name of a profile.
+        given: Settings from the command line, parsed.
+        api_key_file: From the command line; wins over every other key.
+        config_file: Instead of ``default_config_file()``; must exist when given.
+        environ: The environment; ``AGORA_API_KEY`` is read.
+
+    Raises:
+        UsageError: A name or value is wrong, or there is no such profile.
+        NotAuthenticated: There is no key anywhere.
+    """
+    profile = None if is_url(source) else _find_profile(source, config_file)
+    settings: dict[str, Any] = {} if profile is None else dict(profile.settings)
+    settings.update(given)
+    insecure = settings.get("insecure", False)
+    url = BaseUrl.parse(source if profile is None else _url_of(profile), insecure=insecure).text
+    return Resolved(
+        Settings(url=url, **settings),
+        _find_credential(source, profile, api_key_file, environ),
+    )
+
+
+def is_url(source: str) -> bool:
+    """Whether *source* is meant as an address rather than as the name of a profile."""
+    return "://" in source
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean …?)`` for the name in *known* that is nearest to *name*, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+# --- keys ---------------------------------------------------------------------------------------------
+
+
+def _find_credential(
+    source: str, profile: Profile | None, api_key_file: Path | None, environ: Mapping[str, str]
+) -> CredentialSource:
+    if api_key_file is not None:
+        return CredentialSource(key_file=api_key_file)
+    if environ.get("AGORA_API_KEY"):
+        return CredentialSource(from_environment=environ["AGORA_API_KEY"])
+    if profile is not None and profile.api_key_file is not None:
+        return CredentialSource(key_file=profile.api_key_file)
+    if profile is not None and profile.has_api_key:
+        return CredentialSource(profile=profile)
+    raise NotAuthenticated(
+        f"no API key for {source}: set AGORA_API_KEY, give --api-key-file FILE (or -o api_key_file=FILE), "
+        "or write api_key_file into a profile"
+    )
+
+
+def _read_key_file(path: Path) -> ApiKey:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"the key file {path} can not be read: {error.strerror}", ExitStatus.CONFIGURATION
+        ) from None
+    if len(content) > _MAX_KEY_FILE_BYTES:
+        raise UsageError(f"the key file {path} is too long to be an API key", ExitStatus.CONFIGURATION)
+    return _one_key(content.decode("utf-8", errors="replace"), f"the key file {path}")
+
+
+def _one_key(text: object, place: str) -> ApiKey:
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"{place} holds no API key", ExitStatus.CONFIGURATION)
+    try:
+        return ApiKey(text)
+    except UsageError:  # said again with the place
+        raise UsageError(
+            f"{place} must hold one API key and nothing else", ExitStatus.CONFIGURATION
+        ) from None
+
+
+# --- the configuration file ------------------------------------------------------------------------------
+
+
+def _url_of(profile: Profile) -> str:
+    if profile.url is None:
+        raise UsageError(f"{profile.path}: profile {profile.name} has no url", ExitStatus.CONFIGURATION)
+    return profile.url
+
+
+def _find_profile(name: str, config_file: Path | None) -> Profile:
+    path = config_file or default_config_file()
+    if not path.exists() and config_file is None:
+        raise UsageError(
+            f"{name} is neither a server's address (https://…) nor a profile: there is no {path}",
+            ExitStatus.CONFIGURATION,
+        )
+    return _parse_profile(name, _profile_table(_read_toml(path), name, path), path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    # By name, because Python has its own reader from 3.11 only.
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} can not be read: {error.strerror}", ExitStatus.CONFIGURATION) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", ExitStatus.CONFIGURATION) from None
+    try:
+        table: dict[str, Any] = toml.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", ExitStatus.CONFIGURATION) from None
+    return table
+
+
+def _profile_table(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    for key in document:
+        if key != "profiles":
+            raise UsageError(
+                f"{path}: unknown key {key}{did_you_mean(key, ['profiles'])}; "
+                "settings stand in [profiles.NAME]",
+                ExitStatus.CONFIGURATION,
+            )
+    profiles = document.get("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(table, dict) for table in profiles.values()):
+        raise UsageError(f"{path}: profiles must be tables, [profiles.NAME]", ExitStatus.CONFIGURATION)
+    if name not in profiles:
+        known = ", ".join(profiles) or "none"
+        raise UsageError(
+            f"{path} has no profile {name}{did_you_mean(name, profiles)}; it has: {known}",
+            ExitStatus.CONFIGURATION,
+        )
+    table: dict[str, Any] = profiles[name]
+    return table
+
+
+def _parse_profile(name: str, table: dict[str, Any], path: Path) -> Profile:
+    settings: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in _PROFILE_ONLY:
+            if not isinstance(value, str):
+                raise UsageError(
+                    f"{path}: profile {name}: {key} must be a text in quotes", ExitStatus.CONFIGURATION
+                )
+        elif key not in KNOWN_SETTINGS:
+            known = (*_PROFILE_ONLY, *KNOWN_SETTINGS)
+            raise UsageError(
+                f"{path}: profile {name}: unknown key {key}{did_you_mean(key, known)}; "
+                f"known are: {', '.join(known)}",
+                ExitStatus.CONFIGURATION,
+            )
+        else:
+            try:
+                settings[key] = parse_value(key, value)
+            except ValueError as error:
+                raise UsageError(f"{path}: profile {name}: {key} {error}", ExitStatus.CONFIGURATION) from None
+    if "api_key" in table:
+        _refuse_readable_by_others(path)
+    key_file = table.get("api_key_file")
+    return Profile(
+        name=name,
+        path=path,
+        url=table.get("url"),
+        settings=settings,
+        api_key_file=None if key_file is None else _path_in(path, key_file),
+        has_api_key="api_key" in table,
+    )
+
+
+def _path_in(config_file: Path, text: str) -> Path:
+    """A path written in *config_file*: relative ones start at the file, not at the current directory."""
+    try:
+        return config_file.absolute().parent / Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{config_file}: {text}: no home directory is known for ~", ExitStatus.CONFIGURATION
+        ) from None
+
+
+def _refuse_readable_by_others(path: Path) -> None:
+    state = path.stat()
+    if stat.S_IMODE(state.st_mode) & 0o077:
+        raise UsageError(
+            f"{path} holds an API key and can be read by other users: run chmod 600 {path}",
+            ExitStatus.CONFIGURATION,
+        )
