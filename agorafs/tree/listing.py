@@ -1,0 +1,427 @@
+"""Listings: all entries of one directory as of one fetch, made from the archive's records.
+
+Pure functions from records to a ``Listing``; who fetches and how long it is kept is the business of
+``tree.Tree``. A listing knows no path, because one archive directory may be reached by several.
+
+What a directory shows
+    * A dataset with one datafile is that file; with several (or none), a directory of them.
+    * A datafile's ``original_filename`` may hold directories; they become directories of the dataset.
+    * Whatever is shown here but lives elsewhere is a symbolic link (``LinkTarget``): an entry that the
+      archive calls a link, and every exam, since exams live in the study list.
+    * Content types that agorafs does not know are not shown; ``Listing.not_shown`` names them, so that
+      ``.agora/info.json`` can say so.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agorafs.client.records import (
+    Datafile,
+    Dataset,
+    Exam,
+    Folder,
+    FolderItem,
+    Kind,
+    Patient,
+    Project,
+    RemoteRef,
+    Series,
+)
+from agorafs.tree.inodes import InodeSpace, hashed_inode, inode
+from agorafs.tree.names import Named, assign_names, ids_in_suffix, legal_name, path_parts, suffixed
+
+
+class Area(str, enum.Enum):
+    """The kinds of directories."""
+
+    ROOT = "root"
+    PROJECTS = "projects"
+    PROJECT = "project"
+    FOLDER = "folder"
+    PROJECT_EXAMS = "exams"
+    EXAM = "exam"
+    SERIES = "series"
+    DATASET = "dataset"
+    PROJECT_PATIENTS = "project patients"
+    PATIENTS = "patients"
+    PATIENT = "patient"
+
+
+class DirKey(NamedTuple):
+    """Identity of a directory, whatever path leads to it.
+
+    ``project`` narrows a patient to one project (0: all). ``inner`` is the path inside a dataset, ``/``-joined.
+    """
+
+    area: Area
+    id: int = 0
+    project: int = 0
+    inner: str = ""
+
+
+class LinkTarget(NamedTuple):
+    """Where a symbolic link leads: to an archive object.
+
+    ``exam_name`` and ``project`` let the link of an exam be written out readably without a request; other
+    objects are reached through ``/.agora/by-id``.
+    """
+
+    ref: RemoteRef
+    project: int | None = None
+    exam_name: str = ""
+
+
+class SiblingLink(NamedTuple):
+    """A symbolic link to another name of the same directory (see ``Listing.alias``)."""
+
+    name: str
+
+
+Record = Project | Folder | Exam | Series | Dataset | Datafile | Patient
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One name in a directory and what is behind it.
+
+    ``target`` is a ``DirKey`` for a directory, a ``Datafile`` for a file, a link otherwise. ``mtime_ns`` is None
+    where the archive knows no time.
+    """
+
+    name: str
+    ino: int
+    mtime_ns: int | None
+    locked: bool
+    ref: RemoteRef | None
+    record: Record | None
+    target: DirKey | Datafile | LinkTarget | SiblingLink
+
+    @property
+    def is_directory(self) -> bool:
+        return isinstance(self.target, DirKey)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All entries of the directory *key*, by name, in order of their ids."""
+
+    key: DirKey
+    entries: dict[str, DirEntry]
+    not_shown: tuple[str, ...] = ()
+    _by_ref: dict[RemoteRef, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def name_of(self, ref: RemoteRef) -> str | None:
+        """Return the name under which the object *ref* itself (not a link to it) stands here, or None."""
+        if not self._by_ref and self.entries:
+            # Threads may build this at the same time; they build the same.
+            self._by_ref.update(
+                (entry.ref, entry.name)
+                for entry in self.entries.values()
+                if entry.ref is not None and not isinstance(entry.target, LinkTarget)
+            )
+        return self._by_ref.get(ref)
+
+    def alias(self, name: str) -> DirEntry | None:
+        """Return a link for *name* when it is an entry's name with its ``(id)`` written out, or None.
+
+        ``Brain MRI (12)`` leads to exam 12 even while no other exam makes the suffix necessary. So a link can
+        name an exam for certain without knowing its siblings, and a path that was once right stays right when
+        the sibling that forced the suffix goes away. Aliases are never listed.
+        """
+        for object_id in ids_in_suffix(name):
+            for kind in Kind:
+                ref = RemoteRef(kind, object_id)
+                real = self.name_of(ref)
+                if real is None:
+                    continue
+                entry = self.entries[real]
+                if suffixed(real, str(object_id), is_directory=entry.is_directory) == name:
+                    ino = hashed_inode("alias", *map(str, self.key), name)
+                    return DirEntry(
+                        name, ino, entry.mtime_ns, entry.locked, ref, entry.record, SiblingLink(real)
+                    )
+        return None
+
+
+def exam_link_name(target: LinkTarget) -> str:
+    """Return the name in the study list that leads to the exam *target* for certain."""
+    ref = target.ref
+    return suffixed(
+        legal_name(target.exam_name, f"{ref.kind.value} {ref.id}"), str(ref.id), is_directory=True
+    )
+
+
+# -- listings of each area ---------------------------------------------------------------------------
+
+
+def root_listing() -> Listing:
+    """The mount's root."""
+    return _fixed(
+        DirKey(Area.ROOT),
+        [("projects", DirKey(Area.PROJECTS), None), ("patients", DirKey(Area.PATIENTS), None)],
+    )
+
+
+def projects_listing(projects: Iterable[Project]) -> Listing:
+    """All projects; the user's private one is called ``My Agora``, as in the web interface."""
+    drafts = [
+        _Draft(
+            "My Agora" if project.is_myagora else project.name,
+            RemoteRef(Kind.PROJECT, project.id),
+            inode(InodeSpace.PROJECT, project.id),
+            project.created_ns,
+            False,
+            project,
+            DirKey(Area.PROJECT, project.id),
+        )
+        for project in projects
+    ]
+    return _listing(DirKey(Area.PROJECTS), drafts)
+
+
+def project_listing(project: Project) -> Listing:
+    """The fixed directories of one project."""
+    entries: list[tuple[str, DirKey, int | None]] = []
+    if project.root_folder is not None:
+        entries.append(
+            (
+                "folders",
+                DirKey(Area.FOLDER, project.root_folder),
+                inode(InodeSpace.FOLDER, project.root_folder),
+            )
+        )
+    entries.append(
+        ("exams", DirKey(Area.PROJECT_EXAMS, project.id), inode(InodeSpace.PROJECT_EXAMS, project.id))
+    )
+    entries.append(
+        (
+            "patients",
+            DirKey(Area.PROJECT_PATIENTS, project.id),
+            inode(InodeSpace.PROJECT_PATIENTS, project.id),
+        )
+    )
+    return _fixed(DirKey(Area.PROJECT, project.id), entries, mtime_ns=project.created_ns)
+
+
+def folder_listing(folder_id: int, items: Iterable[FolderItem]) -> Listing:
+    """A folder: subfolders and loose datasets in place, everything else as links."""
+    drafts: list[_Draft] = []
+    not_shown: list[str] = []
+    for item in items:
+        content = item.content
+        link_ino = inode(InodeSpace.FOLDER_ITEM, item.id)
+        if content is None:
+            not_shown.append(f"{item.content_type} {item.object_id}")
+        elif isinstance(content, Exam):
+            drafts.append(_exam_link(content, link_ino, item.modified_ns))
+        elif isinstance(content, Patient):
+            ref = RemoteRef(Kind.PATIENT, content.id)
+            drafts.append(
+                _Draft(content.name, ref, link_ino, item.modified_ns, False, content, LinkTarget(ref))
+            )
+        elif isinstance(content, Folder):
+            ref = RemoteRef(Kind.FOLDER, content.id)
+            target = LinkTarget(ref, content.project) if item.is_link else DirKey(Area.FOLDER, content.id)
+            ino = link_ino if item.is_link else inode(InodeSpace.FOLDER, content.id)
+            drafts.append(_Draft(content.name, ref, ino, item.modified_ns, content.locked, content, target))
+        elif isinstance(content, Series):
+            draft = _series_draft(content)
+            drafts.append(draft.as_link(link_ino, item.modified_ns) if item.is_link else draft)
+        else:
+            draft = _dataset_draft(content)
+            drafts.append(draft.as_link(link_ino, item.modified_ns) if item.is_link else draft)
+    return _listing(DirKey(Area.FOLDER, folder_id), drafts, not_shown)
+
+
+def exams_listing(project_id: int, exams: Iterable[Exam]) -> Listing:
+    """A project's study list."""
+    drafts = [
+        _Draft(
+            exam.name,
+            RemoteRef(Kind.EXAM, exam.id),
+            inode(InodeSpace.EXAM, exam.id),
+            exam.created_ns,
+            exam.locked,
+            exam,
+            DirKey(Area.EXAM, exam.id),
+        )
+        for exam in exams
+    ]
+    return _listing(DirKey(Area.PROJECT_EXAMS, project_id), drafts)
+
+
+def exam_listing(exam_id: int, series: Iterable[Series], datasets: Iterable[Dataset]) -> Listing:
+    """An exam: its series, and the datasets attached to the exam itself."""
+    drafts = [_series_draft(one) for one in series]
+    drafts.extend(_dataset_draft(dataset) for dataset in datasets)
+    return _listing(DirKey(Area.EXAM, exam_id), drafts)
+
+
+def series_listing(series_id: int, datasets: Iterable[Dataset]) -> Listing:
+    """A series: its datasets."""
+    return _listing(DirKey(Area.SERIES, series_id), [_dataset_draft(dataset) for dataset in datasets])
+
+
+def dataset_listings(dataset: Dataset) -> dict[DirKey, Listing]:
+    """The directory of a dataset of several files, and the directories inside it, by key."""
+    drafts: dict[str, list[_Draft]] = {"": []}
+    for datafile in dataset.datafiles or ():
+        *directories, name = path_parts(datafile.original_filename) or (_fallback_name(datafile),)
+        inner = ""
+        for part in directories:
+            deeper = f"{inner}/{part}" if inner else part
+            if deeper not in drafts:
+                drafts[deeper] = []
+                key = DirKey(Area.DATASET, dataset.id, inner=deeper)
+                ino = hashed_inode("dataset", str(dataset.id), deeper)
+                drafts[inner].append(_Draft(part, None, ino, dataset.modified_ns, False, dataset, key))
+            inner = deeper
+        drafts[inner].append(_datafile_draft(datafile, name))
+    listings = (
+        _listing(DirKey(Area.DATASET, dataset.id, inner=inner), some) for inner, some in drafts.items()
+    )
+    return {listing.key: listing for listing in listings}
+
+
+def patients_listing(key: DirKey, patients: Iterable[Patient]) -> Listing:
+    """Patients, of one project or of all."""
+    drafts = [
+        _Draft(
+            patient.name or patient.patient_id,
+            RemoteRef(Kind.PATIENT, patient.id),
+            _patient_inode(patient.id, key.id),
+            patient.modified_ns or patient.created_ns,
+            False,
+            patient,
+            DirKey(Area.PATIENT, patient.id, project=key.id),
+        )
+        for patient in patients
+    ]
+    return _listing(key, drafts)
+
+
+def patient_listing(key: DirKey, exams: Iterable[Exam]) -> Listing:
+    """A patient: links to the exams, of one project or of all."""
+    where = ("patient's exam", str(key.id), str(key.project))
+    drafts = [
+        _exam_link(exam, hashed_inode(*where, str(exam.id)), exam.created_ns)
+        for exam in exams
+        if not key.project or exam.project == key.project
+    ]
+    return _listing(key, drafts)
+
+
+# -- how they are made -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A directory entry before names are settled between the siblings."""
+
+    name: str
+    ref: RemoteRef | None
+    ino: int
+    mtime_ns: int | None
+    locked: bool
+    record: Record
+    target: DirKey | Datafile | LinkTarget
+
+    def as_link(self, ino: int, mtime_ns: int | None) -> _Draft:
+        assert self.ref is not None
+        target = LinkTarget(self.ref)
+        return _Draft(self.name, self.ref, ino, mtime_ns, self.locked, self.record, target)
+
+
+def _listing(key: DirKey, drafts: Sequence[_Draft], not_shown: Iterable[str] = ()) -> Listing:
+    drafts = sorted(drafts, key=lambda draft: draft.ref.id if draft.ref else 0)
+    wanted = [
+        Named(
+            legal_name(draft.name, f"{draft.ref.kind.value} {draft.ref.id}" if draft.ref else "_"),
+            draft.ref.kind.value if draft.ref else "directory",
+            draft.ref.id if draft.ref else 0,
+            isinstance(draft.target, DirKey) or isinstance(draft.record, (Exam, Folder, Series)),
+        )
+        for draft in drafts
+    ]
+    entries = {
+        name: DirEntry(name, draft.ino, draft.mtime_ns, draft.locked, draft.ref, draft.record, draft.target)
+        for name, draft in zip(assign_names(wanted), drafts, strict=True)
+    }
+    return Listing(key, entries, tuple(not_shown))
+
+
+def _fixed(
+    key: DirKey, directories: Iterable[tuple[str, DirKey, int | None]], mtime_ns: int | None = None
+) -> Listing:
+    entries = {
+        name: DirEntry(
+            name,
+            ino if ino is not None else hashed_inode("fixed", *map(str, key), name),
+            mtime_ns,
+            False,
+            RemoteRef(Kind.FOLDER, target.id) if target.area is Area.FOLDER else None,
+            None,
+            target,
+        )
+        for name, target, ino in directories
+    }
+    return Listing(key, entries)
+
+
+def _exam_link(exam: Exam, ino: int, mtime_ns: int | None) -> _Draft:
+    ref = RemoteRef(Kind.EXAM, exam.id)
+    return _Draft(exam.name, ref, ino, mtime_ns, exam.locked, exam, LinkTarget(ref, exam.project, exam.name))
+
+
+def _series_draft(series: Series) -> _Draft:
+    return _Draft(
+        series.name,
+        RemoteRef(Kind.SERIES, series.id),
+        inode(InodeSpace.SERIES, series.id),
+        series.modified_ns or series.created_ns,
+        series.locked,
+        series,
+        DirKey(Area.SERIES, series.id),
+    )
+
+
+def _dataset_draft(dataset: Dataset) -> _Draft:
+    """A dataset of one file is that file, under the file's own name; else it is a directory."""
+    ref = RemoteRef(Kind.DATASET, dataset.id)
+    datafiles = dataset.datafiles or ()
+    if len(datafiles) == 1:
+        (datafile,) = datafiles
+        name = (path_parts(datafile.original_filename) or (dataset.name or _fallback_name(datafile),))[-1]
+        ino = inode(InodeSpace.DATAFILE, datafile.id)
+        mtime_ns = datafile.modified_ns or dataset.modified_ns
+        return _Draft(name, ref, ino, mtime_ns, dataset.locked, dataset, datafile)
+    ino = inode(InodeSpace.DATASET, dataset.id)
+    mtime_ns = dataset.modified_ns or dataset.created_ns
+    return _Draft(dataset.name, ref, ino, mtime_ns, dataset.locked, dataset, DirKey(Area.DATASET, dataset.id))
+
+
+def _datafile_draft(datafile: Datafile, name: str) -> _Draft:
+    return _Draft(
+        name,
+        RemoteRef(Kind.DATAFILE, datafile.id),
+        inode(InodeSpace.DATAFILE, datafile.id),
+        datafile.modified_ns,
+        False,
+        datafile,
+        datafile,
+    )
+
+
+def _patient_inode(patient_id: int, project_id: int) -> int:
+    """A patient is a different directory in each project, and another one above them all."""
+    if project_id:
+        return hashed_inode("patient", str(patient_id), str(project_id))
+    return inode(InodeSpace.PATIENT, patient_id)
+
+
+def _fallback_name(datafile: Datafile) -> str:
+    return f"datafile {datafile.id}"

@@ -1,0 +1,455 @@
+"""The virtual tree: which archive object appears under which path.
+
+Why.  One place decides what the archive looks like as files; FUSE, ``.agora`` and the command line only ask
+it. It knows neither POSIX nor HTTP.
+
+Requests.  One per directory that is not in memory, none otherwise: a listing carries sizes and times. An
+exam is fetched as a whole tree where the server has that call, which fills the listings of its series too.
+Only an archive whose answers lack ``datafiles`` costs more (one request per such dataset, a few at a time).
+
+Threads.  Every method may be called from any thread. ``_lock`` guards ``_derived``; it is a leaf, and nothing
+is fetched while it is held.
+
+Failure.  ``NotFound``, ``NotADirectory``, ``NameTooLong`` for paths; what the archive refuses or fails to answer
+passes through (see ``cache.metadata`` for what is then still shown).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from agorafs.cache.metadata import Fetched, Freshness, ListingCache
+from agorafs.client.records import (
+    Crumb,
+    Datafile,
+    Dataset,
+    Exam,
+    ExamTree,
+    Folder,
+    FolderItem,
+    Kind,
+    Patient,
+    Project,
+    RemoteRef,
+    Role,
+    Series,
+    User,
+)
+from agorafs.clock import Clock
+from agorafs.errors import NameTooLong, NotADirectory, NotFound
+from agorafs.tree import listing as build
+from agorafs.tree.inodes import ROOT_INODE
+from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, SiblingLink, exam_link_name
+from agorafs.tree.names import MAX_NAME_BYTES
+
+log = logging.getLogger(__name__)
+
+Found = Fetched[DirKey, Listing]
+
+
+class Archive(Protocol):
+    """What the tree asks of the archive; ``client.Client`` answers it over HTTP, tests from memory."""
+
+    def projects(self) -> list[Project]: ...
+    def project_exams(self, project_id: int) -> list[Exam]: ...
+    def project_patients(self, project_id: int) -> list[Patient]: ...
+    def folder(self, folder_id: int) -> Folder: ...
+    def folder_items(self, folder_id: int) -> list[FolderItem]: ...
+    def folder_breadcrumb(self, folder_id: int) -> list[Crumb]: ...
+    def exam(self, exam_id: int) -> Exam: ...
+    def exam_tree(self, exam_id: int) -> ExamTree: ...
+    def exam_series(self, exam_id: int) -> list[Series]: ...
+    def exam_files(self, exam_id: int) -> list[Dataset]: ...
+    def series(self, series_id: int) -> Series: ...
+    def series_datasets(self, series_id: int) -> list[Dataset]: ...
+    def series_folders(self, series_id: int) -> list[Folder]: ...
+    def dataset(self, dataset_id: int) -> Dataset: ...
+    def dataset_datafiles(self, dataset_id: int) -> list[Datafile]: ...
+    def dataset_folders(self, dataset_id: int) -> list[Folder]: ...
+    def patients(self) -> list[Patient]: ...
+    def patient(self, patient_id: int) -> Patient: ...
+    def patient_exams(self, patient_id: int) -> list[Exam]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A place in the virtual tree.
+
+    ``project`` is the project it lies in, None above the projects. ``may_change`` tells whether the user's role
+    and the locks from here to the root would allow a change of the object itself.
+    """
+
+    entry: DirEntry
+    parent: Node | None
+    project: Project | None
+    may_change: bool
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names from the root to this node."""
+        return () if self.parent is None else (*self.parent.parts, self.entry.name)
+
+    @property
+    def path(self) -> str:
+        """The path below the mount point, ``/`` for the root."""
+        return "/" + "/".join(self.parts)
+
+    def ancestors(self) -> Iterator[Node]:
+        """This node, its parent, and so on up to the root."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+class Tree:
+    """Paths to nodes, directories to listings. See the module docstring."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        user: User,
+        my_agora: Project | None,
+        freshness: Freshness,
+        max_entries: int,
+        clock: Clock,
+    ) -> None:
+        """*my_agora* is shown although the archive may leave it out of the list of projects."""
+        # given
+        self._archive = archive
+        self._user = user
+        self._my_agora = my_agora
+        # fixed
+        self._lock = threading.Lock()
+        self._completers = ThreadPoolExecutor(4, thread_name_prefix="agorafs-datafiles")
+        self._listings: ListingCache[DirKey, Listing] = ListingCache(
+            self._fetch,
+            freshness=freshness,
+            max_weight=max_entries,
+            weigh=lambda listing: len(listing.entries),
+            clock=clock,
+        )
+        self._root = build.root_listing()
+        root = DirEntry("", ROOT_INODE, None, False, None, None, self._root.key)
+        self.root = Node(root, None, None, may_change=False)
+        # changing, guarded by _lock: listings made from a record, kept while the record is the same object
+        self._derived: LRUCache[DirKey, tuple[object, Listing]] = LRUCache(
+            max_entries, getsizeof=lambda pair: 1 + len(pair[1].entries)
+        )
+        # replaced as a whole, so it needs no lock: the names of projects for links, however old
+        self._last_projects: Listing | None = None
+
+    # -- from paths to nodes -------------------------------------------------------------------------
+
+    def resolve(self, parts: Iterable[str]) -> Node:
+        """Return the node that *parts* (names from the root down) lead to."""
+        node = self.root
+        for name in parts:
+            node = self.child(node, name)
+        return node
+
+    def child(self, node: Node, name: str) -> Node:
+        """Return the node called *name* in the directory *node*.
+
+        Raises:
+            NotFound, NotADirectory, NameTooLong: as ``open(2)`` would.
+        """
+        listing = self.listing(node)
+        entry = listing.entries.get(name) or listing.alias(name)
+        if entry is None:
+            if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+                raise NameTooLong(f"{name[:40]}… is longer than {MAX_NAME_BYTES} bytes")
+            raise NotFound(f"{node.path.rstrip('/')}/{name} does not exist")
+        return self._place(entry, node)
+
+    def children(self, node: Node) -> list[Node]:
+        """Return all nodes of the directory *node*, in order of their ids."""
+        return [self._place(entry, node) for entry in self.listing(node).entries.values()]
+
+    def listing(self, node: Node) -> Listing:
+        """Return the listing of the directory *node*, fetching it when it is not fresh."""
+        key = _directory_key(node)
+        made = self._make(key, node)
+        return self._listings.load(key) if made is None else made
+
+    def known_listing(self, node: Node) -> Listing | None:
+        """Return the listing of the directory *node* if memory holds it, however old. Never waits."""
+        key = _directory_key(node)
+        made = self._make(key, node)
+        return self._listings.get(key) if made is None else made
+
+    def link_text(self, node: Node) -> str:
+        """Return where the symbolic link *node* points: relative, inside the mount, without a request."""
+        target = node.entry.target
+        assert node.parent is not None
+        assert isinstance(target, (LinkTarget, SiblingLink))
+        if isinstance(target, SiblingLink):
+            return target.name
+        depth = len(node.parent.parts)
+        if target.project is not None and target.exam_name:
+            if node.project is not None and target.project == node.project.id:
+                return "../" * (depth - 2) + f"exams/{exam_link_name(target)}"
+            projects = self._last_projects
+            name = projects and projects.name_of(RemoteRef(Kind.PROJECT, target.project))
+            if name:
+                return "../" * depth + f"projects/{name}/exams/{exam_link_name(target)}"
+        return "../" * depth + f".agora/by-id/{target.ref.kind.value}/{target.ref.id}"
+
+    # -- freshness -----------------------------------------------------------------------------------
+
+    def refresh(self, parts: Sequence[str]) -> list[str]:
+        """Forget what is known of the path *parts* and below; return the paths that may look different now.
+
+        Raises:
+            NotFound: The path does not exist, by a fresh listing of its directory.
+        """
+        node = self.root
+        if parts:
+            parent = self.resolve(parts[:-1])
+            self._listings.invalidate([_directory_key(parent)])
+            node = self.child(parent, parts[-1])
+        seen = [node.path]
+        if isinstance(node.entry.target, DirKey):
+            known = self.known_listing(node)
+            if known is not None:
+                base = node.path.rstrip("/")
+                seen.extend(f"{base}/{name}" for name in known.entries)
+            self._listings.invalidate(self._keys_below(node.entry.target))
+        return seen
+
+    def refresh_all(self) -> None:
+        """Forget every listing."""
+        self._listings.invalidate_all()
+
+    def entries_in_memory(self) -> int:
+        """Return how many directory entries are held, for ``status``."""
+        return self._listings.weight()
+
+    def close(self) -> None:
+        """End the background threads."""
+        self._listings.close()
+        self._completers.shutdown(wait=True, cancel_futures=True)
+
+    # -- where an object is --------------------------------------------------------------------------
+
+    def locate(self, ref: RemoteRef) -> tuple[str, ...]:
+        """Return the path (names from the root) of the object *ref*, where it lives, not where it is linked.
+
+        Raises:
+            NotFound: No such object, or none that this user can see.
+        """
+        if ref.kind is Kind.PROJECT:
+            return self._locate_in(("projects",), ref)
+        if ref.kind is Kind.PATIENT:
+            return self._locate_in(("patients",), ref)
+        if ref.kind is Kind.FOLDER:
+            return self._locate_folder(ref.id)
+        if ref.kind is Kind.EXAM:
+            exam = self._archive.exam(ref.id)
+            if exam.project is None:
+                raise NotFound(f"exam {ref.id} belongs to no project")
+            return self._locate_in((*self.locate(RemoteRef(Kind.PROJECT, exam.project)), "exams"), ref)
+        if ref.kind is Kind.SERIES:
+            series = self._archive.series(ref.id)
+            if series.exam is not None:
+                return self._locate_in(self.locate(RemoteRef(Kind.EXAM, series.exam)), ref)
+            return self._locate_in_folders(self._archive.series_folders(ref.id), ref)
+        if ref.kind is Kind.DATASET:
+            dataset = self._archive.dataset(ref.id)
+            if dataset.series is not None:
+                return self._locate_in(self.locate(RemoteRef(Kind.SERIES, dataset.series)), ref)
+            if dataset.exam is not None:
+                return self._locate_in(self.locate(RemoteRef(Kind.EXAM, dataset.exam)), ref)
+            return self._locate_in_folders(self._archive.dataset_folders(ref.id), ref)
+        raise NotFound(f"a {ref.kind.value} can not be found by its id")
+
+    def _locate_in(self, directory: tuple[str, ...], ref: RemoteRef) -> tuple[str, ...]:
+        node = self.resolve(directory)
+        name = self.listing(node).name_of(ref)
+        if name is None:  # perhaps it is newer than the listing
+            self._listings.invalidate([_directory_key(node)])
+            name = self.listing(node).name_of(ref)
+        if name is None:
+            raise NotFound(f"{ref.kind.value} {ref.id} is not in {node.path}")
+        return (*directory, name)
+
+    def _locate_folder(self, folder_id: int) -> tuple[str, ...]:
+        crumbs = self._archive.folder_breadcrumb(folder_id)
+        if not crumbs or crumbs[-1].folder != folder_id:
+            raise NotFound(f"folder {folder_id} has no place in a folder tree")
+        for project in self.children(self.resolve(("projects",))):
+            record = project.entry.record
+            if isinstance(record, Project) and record.root_folder == crumbs[0].folder:
+                path: tuple[str, ...] = ("projects", project.entry.name, "folders")
+                for crumb in crumbs[1:]:
+                    path = self._locate_in(path, RemoteRef(Kind.FOLDER, crumb.folder))
+                return path
+        raise NotFound(f"folder {folder_id} lies in no project that you can see")
+
+    def _locate_in_folders(self, folders: Iterable[Folder], ref: RemoteRef) -> tuple[str, ...]:
+        """Return the path in the folder that holds *ref* itself; *folders* also has those that link to it."""
+        for folder in folders:
+            try:
+                return self._locate_in(self._locate_folder(folder.id), ref)
+            except NotFound as error:
+                log.debug("%s %s: %s", ref.kind.value, ref.id, error)
+        raise NotFound(f"{ref.kind.value} {ref.id} lies in no folder that you can see")
+
+    # -- listings ------------------------------------------------------------------------------------
+
+    def _place(self, entry: DirEntry, parent: Node) -> Node:
+        project = parent.project
+        may_change = parent.may_change
+        if isinstance(entry.record, Project):
+            project = entry.record
+            may_change = self._role_allows_changes(project)
+        target = entry.target
+        is_folder = isinstance(target, DirKey) and target.area is Area.FOLDER
+        if is_folder and any(node.entry.target == target for node in parent.ancestors()):
+            # A folder inside itself would be an endless path: show the inner one as a link.
+            assert entry.ref is not None
+            entry = replace(entry, target=LinkTarget(entry.ref))
+        return Node(entry, parent, project, may_change and not entry.locked)
+
+    def _role_allows_changes(self, project: Project) -> bool:
+        """Observers only read. Who is in no membership that we know of is judged by the server alone."""
+        roles = [role for user, role in project.roles if user == self._user.id]
+        return self._user.is_superuser or Role.OBSERVER not in roles or len(roles) > 1
+
+    def _make(self, key: DirKey, node: Node) -> Listing | None:
+        """Return the listing of a directory that needs no fetch of its own, None for others."""
+        if key.area is Area.ROOT:
+            return self._root
+        record: object
+        if key.area is Area.PROJECT:
+            record = node.project
+        elif key.area is Area.DATASET:
+            record = node.entry.record
+        else:
+            return None
+        with self._lock:
+            kept = self._derived.get(key)
+        if kept is not None and kept[0] is record:
+            return kept[1]
+        if isinstance(record, Dataset):
+            made = build.dataset_listings(record)
+        else:
+            assert isinstance(record, Project)
+            made = {key: build.project_listing(record)}
+        with self._lock:
+            for inner_key, listing in made.items():
+                if len(listing.entries) < self._derived.maxsize:
+                    self._derived[inner_key] = (record, listing)
+        return made[key]
+
+    def _fetch(self, key: DirKey) -> Found:
+        if key.area is Area.PROJECTS:
+            return Fetched(self._fetch_projects())
+        if key.area is Area.FOLDER:
+            items = self._archive.folder_items(key.id)
+            datasets = self._complete([item.content for item in items if isinstance(item.content, Dataset)])
+            whole = [
+                replace(item, content=datasets[item.content.id])
+                if isinstance(item.content, Dataset)
+                else item
+                for item in items
+            ]
+            return Fetched(build.folder_listing(key.id, whole))
+        if key.area is Area.PROJECT_EXAMS:
+            return Fetched(build.exams_listing(key.id, self._archive.project_exams(key.id)))
+        if key.area is Area.EXAM:
+            return self._fetch_exam(key)
+        if key.area is Area.SERIES:
+            datasets = self._complete(self._archive.series_datasets(key.id))
+            return Fetched(build.series_listing(key.id, datasets.values()))
+        if key.area is Area.PATIENTS:
+            return Fetched(build.patients_listing(key, self._archive.patients()))
+        if key.area is Area.PROJECT_PATIENTS:
+            return Fetched(build.patients_listing(key, self._archive.project_patients(key.id)))
+        assert key.area is Area.PATIENT, key
+        return Fetched(build.patient_listing(key, self._archive.patient_exams(key.id)))
+
+    def _fetch_projects(self) -> Listing:
+        projects = self._archive.projects()
+        if self._my_agora is not None and not any(project.is_myagora for project in projects):
+            projects.append(self._my_agora)
+        self._last_projects = build.projects_listing(projects)
+        return self._last_projects
+
+    def _fetch_exam(self, key: DirKey) -> Found:
+        try:
+            tree = self._archive.exam_tree(key.id)
+        except NotFound:
+            # The exam is gone, or this server has no such call: the plain calls tell which.
+            return self._fetch_exam_plainly(key)
+        also = {}
+        for branch in tree.series:
+            datasets = branch.datasets
+            if datasets is not None and all(dataset.datafiles is not None for dataset in datasets):
+                below = build.series_listing(branch.series.id, datasets)
+                also[below.key] = below
+        direct = self._complete(tree.datasets)
+        series = (branch.series for branch in tree.series)
+        return Fetched(build.exam_listing(key.id, series, direct.values()), also)
+
+    def _fetch_exam_plainly(self, key: DirKey) -> Found:
+        series = self._archive.exam_series(key.id)
+        every = self._complete(self._archive.exam_files(key.id)).values()
+        also = {}
+        for one in series:
+            below = build.series_listing(one.id, [dataset for dataset in every if dataset.series == one.id])
+            also[below.key] = below
+        direct = [dataset for dataset in every if dataset.series is None]
+        return Fetched(build.exam_listing(key.id, series, direct), also)
+
+    def _complete(self, datasets: Sequence[Dataset]) -> dict[int, Dataset]:
+        """Return *datasets* by id, with the datafiles that the answer left out."""
+        whole = {dataset.id: dataset for dataset in datasets}
+        bare = [dataset.id for dataset in datasets if dataset.datafiles is None]
+        for dataset_id, datafiles in zip(
+            bare, self._completers.map(self._archive.dataset_datafiles, bare), strict=True
+        ):
+            whole[dataset_id] = replace(whole[dataset_id], datafiles=tuple(datafiles))
+        return whole
+
+    def _keys_below(self, key: DirKey) -> set[DirKey]:
+        """Return *key* and the keys of all directories below it that memory knows."""
+        found: set[DirKey] = set()
+        waiting = [key]
+        while waiting:
+            key = waiting.pop()
+            if key in found:
+                continue
+            found.add(key)
+            known = self._root if key.area is Area.ROOT else self._listings.get(key)
+            if key.area is Area.PROJECT:
+                waiting += [DirKey(Area.PROJECT_EXAMS, key.id), DirKey(Area.PROJECT_PATIENTS, key.id)]
+                waiting += self._root_folder_keys(key.id)
+            elif known is not None:
+                waiting += [
+                    entry.target for entry in known.entries.values() if isinstance(entry.target, DirKey)
+                ]
+        return found
+
+    def _root_folder_keys(self, project_id: int) -> list[DirKey]:
+        projects = self._last_projects
+        records = [entry.record for entry in projects.entries.values()] if projects else []
+        return [
+            DirKey(Area.FOLDER, record.root_folder)
+            for record in records
+            if isinstance(record, Project) and record.id == project_id and record.root_folder is not None
+        ]
+
+
+def _directory_key(node: Node) -> DirKey:
+    if not isinstance(node.entry.target, DirKey):
+        raise NotADirectory(f"{node.path} is not a directory")
+    return node.entry.target

@@ -1,0 +1,148 @@
+"""``.agora``: what an object is, in words, beside the object.
+
+It can be opened in every directory and is listed in none (as ``.zfs`` does), so that nothing crawls it::
+
+    DIR/.agora/info.json             every field that the server gives for DIR's object
+    DIR/.agora/path                  the path below the mount point
+    DIR/.agora/entries/<name>/…      the same two for an entry of DIR that is a file
+    /.agora/by-id/<type>/<id>        a symbolic link to the object
+
+A file here has its true size, because it is made when its attributes are asked for (one request for
+``info.json``, kept for the listings' time) and read from the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agorafs.cache.metadata import Fetched, Freshness, ListingCache
+from agorafs.client.records import Kind, RemoteRef
+from agorafs.clock import Clock
+from agorafs.errors import NotADirectory, NotFound
+from agorafs.tree.inodes import hashed_inode
+from agorafs.tree.listing import DirKey
+from agorafs.tree.names import DOT_AGORA
+from agorafs.tree.tree import Node, Tree
+
+BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file, directory or link below ``.agora``.
+
+    Exactly one is set: ``names`` of a directory, ``content`` of a file, ``link`` text.
+    """
+
+    ino: int
+    names: tuple[str, ...] | None = None
+    content: bytes | None = None
+    link: str | None = None
+
+
+class DotAgora:
+    """Resolves what lies below ``.agora``. Holds no state but two caches, which lock themselves."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        describe: Callable[[RemoteRef], Mapping[str, Any]],
+        *,
+        freshness: Freshness,
+        clock: Clock,
+        max_kept: int = 1000,
+    ) -> None:
+        """*describe* asks the archive for all it says about an object."""
+        self._tree = tree
+        self._descriptions: ListingCache[RemoteRef, Mapping[str, Any]] = ListingCache(
+            lambda ref: Fetched(describe(ref)),
+            freshness=freshness,
+            max_weight=max_kept,
+            weigh=lambda _: 0,
+            clock=clock,
+        )
+        self._places: ListingCache[RemoteRef, tuple[str, ...]] = ListingCache(
+            lambda ref: Fetched(tree.locate(ref)),
+            freshness=freshness,
+            max_weight=max_kept,
+            weigh=lambda _: 0,
+            clock=clock,
+        )
+
+    def resolve(self, base: Node, rest: Sequence[str]) -> Aside:
+        """Return what ``BASE/.agora/REST`` is.
+
+        Raises:
+            NotFound, NotADirectory: as ``open(2)`` would.
+        """
+        if not isinstance(base.entry.target, DirKey):
+            raise NotADirectory(f"{base.path} is not a directory")
+        ino = hashed_inode(DOT_AGORA, str(base.entry.ino), *rest)
+        is_root = base.parent is None
+        match list(rest):
+            case []:
+                return Aside(ino, names=("info.json", "path", "entries", *(["by-id"] if is_root else [])))
+            case ["info.json"]:
+                return Aside(ino, content=self._info(base))
+            case ["path"]:
+                return Aside(ino, content=f"{base.path}\n".encode(errors="surrogateescape"))
+            case ["entries"]:
+                return Aside(ino, names=tuple(self._file_names(base)))
+            case ["entries", name, *below]:
+                return self._resolve_entry(self._file_entry(base, name), ino, below)
+            case ["by-id"] if is_root:
+                return Aside(ino, names=tuple(kind.value for kind in BY_ID_KINDS))
+            case ["by-id", kind] if is_root and kind in BY_ID_KINDS:
+                return Aside(ino, names=())
+            case ["by-id", kind, number] if is_root and kind in BY_ID_KINDS and _is_id(number):
+                place = self._places.load(RemoteRef(Kind(kind), int(number)))
+                return Aside(ino, link="../../../" + "/".join(place))
+        raise NotFound(f"{base.path.rstrip('/')}/{DOT_AGORA}/{'/'.join(rest)} does not exist")
+
+    def refresh(self) -> None:
+        """Forget what was learnt."""
+        self._descriptions.invalidate_all()
+        self._places.invalidate_all()
+
+    def close(self) -> None:
+        """End the background threads."""
+        self._descriptions.close()
+        self._places.close()
+
+    def _resolve_entry(self, node: Node, ino: int, below: list[str]) -> Aside:
+        match below:
+            case []:
+                return Aside(ino, names=("info.json", "path"))
+            case ["info.json"]:
+                return Aside(ino, content=self._info(node))
+            case ["path"]:
+                return Aside(ino, content=f"{node.path}\n".encode(errors="surrogateescape"))
+        raise NotFound(f"{'/'.join(below)} does not exist beside {node.path}")
+
+    def _file_names(self, base: Node) -> list[str]:
+        entries = self._tree.listing(base).entries.values()
+        return [entry.name for entry in entries if not entry.is_directory]
+
+    def _file_entry(self, base: Node, name: str) -> Node:
+        node = self._tree.child(base, name)
+        if node.entry.is_directory:
+            raise NotFound(f"{node.path} is a directory: see {node.path}/{DOT_AGORA}")
+        return node
+
+    def _info(self, node: Node) -> bytes:
+        ref = node.entry.ref
+        if ref is None and node.project is not None:
+            ref = RemoteRef(Kind.PROJECT, node.project.id)
+        about: dict[str, Any] = {} if ref is None else dict(self._descriptions.load(ref))
+        if node.entry.is_directory:
+            not_shown = self._tree.listing(node).not_shown
+            if not_shown:
+                about["agorafs_not_shown"] = list(not_shown)
+        return (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18 and (text == "0" or text[0] != "0")

@@ -1,0 +1,273 @@
+"""File operations in POSIX words: what ``open(2)``, ``stat(2)`` and ``read(2)`` mean on an archive.
+
+Place.  A front end (FUSE, fsspec) converts its arguments, calls one method here, and converts the result or the
+error. Paths are absolute below the mount point; bytes that are no UTF-8 come as surrogate escapes.
+
+What holds
+    * Attributes are true before open; they come from the listing and cost no request beyond it.
+    * A handle reads the version that was opened, or an error (``vfs.handles``, ``cache.content``).
+    * ``statfs`` and the names that desktops probe for never wait.
+    * Nothing can be changed here yet: each attempt is refused with ``ReadOnly`` and a reason.
+
+Threads.  Every method may be called from any thread; this class has no state of its own beyond its parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from agorafs.cache.content import ContentCache, ContentRef
+from agorafs.client.records import Datafile
+from agorafs.errors import AgoraFSError, IsADirectory, NoSuchXattr, NotADirectory, NotFound, ReadOnly
+from agorafs.tree.listing import Area, DirKey
+from agorafs.tree.names import DOT_AGORA
+from agorafs.tree.tree import Node, Tree
+from agorafs.vfs import xattrs
+from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, Attr, FileType, permissions
+from agorafs.vfs.complaints import Complaints
+from agorafs.vfs.dot_agora import Aside, DotAgora
+from agorafs.vfs.handles import HandleTable, OpenFile, Version
+
+# Names that file managers, indexers and version control look for in every directory. They exist only if a
+# listing in memory says so; nobody's looking is worth a request, or a wait for a fresh listing.
+PROBED_NAMES = frozenset(
+    {
+        ".Trash", ".Trashes", ".hidden", ".directory", ".sh_thumbnails", ".xdg-volume-info", ".nomedia",
+        ".trackerignore", ".metadata_never_index", ".DS_Store", ".localized", ".git", ".hg", ".svn", ".bzr",
+        "autorun.inf", "AUTORUN.INF", "desktop.ini", "Desktop.ini", "Thumbs.db", "layout_config.json",
+    }
+)  # fmt: skip
+PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
+
+# Directories whose contents the archive lets its users change; the others are lists that it makes itself.
+_CHANGEABLE_AREAS = frozenset({Area.FOLDER, Area.EXAM, Area.SERIES})
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """``keep_pages``: pages that the kernel has of this path are still right. ``direct``: it must not keep any."""
+
+    handle: int
+    keep_pages: bool
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """``statfs``: sizes in bytes and numbers of files, fixed so that nobody ever waits for them."""
+
+    total_bytes: int = 1 << 50
+    free_bytes: int = 1 << 50
+    total_files: int = 1 << 40
+    free_files: int = 1 << 40
+    block_bytes: int = 4096
+    name_max_bytes: int = 255
+
+
+class FileSystem:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        contents: ContentCache,
+        dot_agora: DotAgora,
+        *,
+        archive_url: str,
+        umask: int,
+        started_ns: int,
+    ) -> None:
+        """*started_ns* is the time shown where the archive knows none."""
+        self._tree = tree
+        self._contents = contents
+        self._dot_agora = dot_agora
+        self._archive_url = archive_url
+        self._umask = umask
+        self._started_ns = started_ns
+        self._handles = HandleTable()
+        self.complaints = Complaints()
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def getattr(self, path: str, handle: int | None = None) -> Attr:
+        """Return the attributes of *path*, or of what *handle* opened."""
+        if handle is not None:
+            return self._handles.get(handle).attr
+        return self._attr(self._resolve(path))
+
+    def readdir(self, path: str) -> list[tuple[str, Attr]]:
+        """Return (name, attributes) of everything in the directory *path*, without ``.`` and ``..``."""
+        found = self._resolve(path)
+        if isinstance(found, Aside):
+            if found.names is None:
+                raise NotADirectory(f"{path} is not a directory")
+            base = path.rstrip("/")
+            return [(name, self._attr(self._resolve(f"{base}/{name}"))) for name in found.names]
+        return [(node.entry.name, self._attr(node)) for node in self._tree.children(found)]
+
+    def readlink(self, path: str) -> str:
+        """Return the text of the symbolic link *path*."""
+        found = self._resolve(path)
+        if isinstance(found, Aside):
+            if found.link is not None:
+                return found.link
+        elif not isinstance(found.entry.target, (DirKey, Datafile)):
+            return self._tree.link_text(found)
+        raise NotFound(f"{path} is not a symbolic link")
+
+    def statfs(self) -> Capacity:
+        """Return sizes that never change."""
+        return Capacity()
+
+    def listxattr(self, path: str) -> list[str]:
+        """Return the names of the extended attributes of *path*."""
+        return list(self._xattrs(path))
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        """Return the extended attribute *name* of *path*."""
+        if name.startswith(xattrs.PREFIX):
+            value = self._xattrs(path).get(name)
+            if value is not None:
+                return value.encode(errors="surrogateescape")
+        raise NoSuchXattr(f"{path} has no attribute {name}")
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def open(self, path: str, flags: int = os.O_RDONLY) -> Opened:
+        """Open the file *path*; no request."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            self.refuse_change(path, "opening it for writing")
+        found = self._resolve(path)
+        attr = self._attr(found)
+        if attr.file_type is FileType.DIRECTORY:
+            raise IsADirectory(f"{path} is a directory")
+        if isinstance(found, Aside):
+            if found.content is None:
+                raise NotFound(f"{path} is not a file")
+            handle, _ = self._handles.add(OpenFile(path, attr, None, found.content))
+            return Opened(handle, keep_pages=False, direct=True)
+        datafile = found.entry.target
+        if not isinstance(datafile, Datafile):
+            raise NotFound(f"{path} is not a file")
+        content = self._contents.open(
+            ContentRef(datafile.id, datafile.size, datafile.sha1, self._archive_url, datafile.modified_ns)
+        )
+        version = Version(datafile.id, datafile.size, datafile.sha1, datafile.modified_ns, content.generation)
+        handle, may_keep = self._handles.add(OpenFile(path, attr, version, content))
+        return Opened(handle, keep_pages=may_keep, direct=False)
+
+    def read_into(self, handle: int, offset: int, view: memoryview) -> int:
+        """Fill *view* from *offset* on; return how many bytes there were. Fewer than asked means end of file."""
+        return self._handles.get(handle).read_into(offset, view)
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        """Return the bytes ``[offset, offset + size)``, cut at the end of the file."""
+        buffer = bytearray(size)
+        length = self.read_into(handle, offset, memoryview(buffer))
+        return bytes(memoryview(buffer)[:length])
+
+    def release(self, handle: int) -> None:
+        """Close *handle*."""
+        self._handles.remove(handle)
+
+    def path_of(self, handle: int) -> str:
+        """Return the path that *handle* opened, for messages."""
+        return self._handles.get(handle).path
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def refuse_change(self, path: str, what: str) -> NoReturn:
+        """Refuse a change of *path*; the reason can be read back as ``user.agora.error``."""
+        error = ReadOnly(f"{path}: {what} is refused, agorafs mounts the archive read-only")
+        self.complaints.note(path, error)
+        raise error
+
+    # -- upkeep --------------------------------------------------------------------------------------
+
+    def refresh(self, path: str | None) -> list[str]:
+        """Forget what is known of *path* and below (None: everything); return paths that may look different."""
+        self._dot_agora.refresh()
+        if path is None:
+            self._tree.refresh_all()
+            return []
+        return self._tree.refresh([part for part in path.split("/") if part])
+
+    def note_failure(self, path: str, error: AgoraFSError) -> None:
+        """Remember why an operation on *path* failed."""
+        self.complaints.note(path, error)
+
+    def status(self) -> Mapping[str, Any]:
+        """Return what ``agorafs status`` shows of this layer."""
+        return {
+            "open_files": self._handles.count(),
+            "directory_entries": self._tree.entries_in_memory(),
+            "recent_errors": self.complaints.recent(),
+        }
+
+    def close(self) -> None:
+        """Close every handle and end the background threads."""
+        self._handles.close_all()
+        self._dot_agora.close()
+        self._tree.close()
+
+    # -- how -----------------------------------------------------------------------------------------
+
+    def _resolve(self, path: str) -> Node | Aside:
+        parts = [part for part in path.split("/") if part]
+        if DOT_AGORA in parts:
+            at = parts.index(DOT_AGORA)
+            return self._dot_agora.resolve(self._tree.resolve(parts[:at]), parts[at + 1 :])
+        if parts and _is_probed(parts[-1]):
+            parent = self._tree.resolve(parts[:-1])
+            known = self._tree.known_listing(parent)
+            if known is not None and parts[-1] not in known.entries:
+                raise NotFound(f"{path} does not exist")
+        return self._tree.resolve(parts)
+
+    def _attr(self, found: Node | Aside) -> Attr:
+        if isinstance(found, Aside):
+            return self._aside_attr(found)
+        entry = found.entry
+        target = entry.target
+        if isinstance(target, DirKey):
+            file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
+            may_change = found.may_change and target.area in _CHANGEABLE_AREAS
+        elif isinstance(target, Datafile):
+            file_type, size = FileType.FILE, target.size
+            # Only a loose file can be replaced: the archive does not change under a reader.
+            directory = found.parent and found.parent.entry.target
+            may_change = found.may_change and isinstance(directory, DirKey) and directory.area is Area.FOLDER
+        else:
+            file_type, may_change = FileType.LINK, True
+            size = len(self._tree.link_text(found).encode(errors="surrogateescape"))
+        return Attr(
+            entry.ino,
+            file_type,
+            size,
+            self._started_ns if entry.mtime_ns is None else entry.mtime_ns,
+            permissions(file_type, may_change=may_change, umask=self._umask),
+        )
+
+    def _aside_attr(self, aside: Aside) -> Attr:
+        if aside.names is not None:
+            file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
+        elif aside.content is not None:
+            file_type, size = FileType.FILE, len(aside.content)
+        else:
+            assert aside.link is not None
+            file_type, size = FileType.LINK, len(aside.link.encode(errors="surrogateescape"))
+        bits = permissions(file_type, may_change=False, umask=self._umask)
+        return Attr(aside.ino, file_type, size, self._started_ns, bits)
+
+    def _xattrs(self, path: str) -> dict[str, str]:
+        found = self._resolve(path)
+        if isinstance(found, Aside):
+            return {}
+        return xattrs.attributes(found, self.complaints.reason(path))
+
+
+def _is_probed(name: str) -> bool:
+    return name in PROBED_NAMES or name.startswith(PROBED_PREFIXES)

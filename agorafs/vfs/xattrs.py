@@ -1,0 +1,55 @@
+"""Extended attributes of a node: what its record says, never a request.
+
+``user.agora.type``, ``id``, ``uid``, ``project``, ``sha1``, ``created``, ``modified``, ``owner``, ``locked``,
+``state`` and, where an operation failed, ``error`` (the reason in words). Times are ISO 8601 UTC; booleans are ``1``
+and ``0``. Attributes without a value are not there.
+
+``security.*``, ``system.*`` and ``trusted.*`` belong to the kernel and its modules; the kernel asks for them before
+every write and ``ls -l`` for every entry, so they are answered at once with "not there".
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from agorafs.client.records import Datafile, Dataset, Exam, Project, Series
+from agorafs.tree.tree import Node
+
+PREFIX = "user.agora."
+
+
+def attributes(node: Node, error: str | None) -> dict[str, str]:
+    """Return the attributes of *node* by full name; *error* is the last reason noted for its path."""
+    entry = node.entry
+    record = entry.record
+    values: dict[str, object] = {}
+    if entry.ref is not None:
+        values["type"] = entry.ref.kind.value
+        values["id"] = entry.ref.id
+        values["locked"] = int(entry.locked)
+    if node.project is not None:
+        values["project"] = node.project.id
+    if isinstance(record, (Exam, Series)):
+        values["uid"] = record.uid
+    if isinstance(record, (Exam, Project)):
+        values["owner"] = record.owner
+    created_ns = getattr(record, "created_ns", None)
+    modified_ns = getattr(record, "modified_ns", None)
+    if isinstance(entry.target, Datafile):
+        values["sha1"] = entry.target.sha1
+        values["state"] = "stored"
+        modified_ns = entry.target.modified_ns or modified_ns
+    elif isinstance(record, Dataset):
+        values["state"] = "stored"
+    values["created"] = _iso(created_ns)
+    values["modified"] = _iso(modified_ns)
+    values["error"] = error
+    return {PREFIX + name: str(value) for name, value in values.items() if value not in (None, "")}
+
+
+def _iso(time_ns: int | None) -> str | None:
+    if time_ns is None:
+        return None
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, timezone.utc)
+    fraction = time_ns % 1_000_000_000 // 1000
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction:06d}" if fraction else "") + "Z"

@@ -1,0 +1,180 @@
+"""Listings are fresh for a time, then revalidated; "unreachable" is never "gone"."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from agorafs.cache.metadata import Fetched, Freshness, ListingCache
+from agorafs.errors import NotAuthenticated, NotFound, RemoteUnavailable
+from tests.support.manual_clock import ManualClock
+
+FRESHNESS = Freshness(ttl_s=30.0, revalidate_wait_s=5.0, max_stale_s=300.0, retry_s=5.0)
+
+
+class Source:
+    """A slow fetch that counts and can be held up or made to fail."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+        self.version = 1
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Event()
+        self.also: dict[str, str] = {}
+
+    def fetch(self, key: str) -> Fetched[str, str]:
+        self.fetched.append(key)
+        value = f"{key} v{self.version}"
+        self.started.set()
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        return Fetched(value, self.also)
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def make(source, clock, freshness=FRESHNESS, max_weight=1000):
+    return ListingCache[str, str](
+        source.fetch, freshness=freshness, max_weight=max_weight, weigh=len, clock=clock
+    )
+
+
+@pytest.fixture
+def cache(source, clock):
+    cache = make(source, clock)
+    yield cache
+    source.gate.set()
+    cache.close()
+
+
+def test_a_listing_is_served_from_memory_until_its_ttl_and_not_after(cache, source, clock):
+    assert cache.load("a") == "a v1"
+    source.version = 2
+    clock.advance(29.9)
+    assert cache.load("a") == "a v1"
+    clock.advance(0.2)
+    assert cache.load("a") == "a v2"
+    assert source.fetched == ["a", "a"]
+
+
+def test_a_slow_server_does_not_hold_up_a_reader_who_has_seen_the_listing_before(source, clock):
+    cache = make(source, clock, Freshness(ttl_s=30.0, revalidate_wait_s=0.0))
+    cache.load("a")
+    source.version = 2
+    source.gate.clear()
+    clock.advance(31)
+    assert cache.load("a") == "a v1"
+    source.gate.set()
+    cache.close()  # waits for the background fetch
+    assert cache.get("a") == "a v2"
+
+
+def test_an_unreachable_server_leaves_the_old_listing_and_is_not_asked_again_at_once(cache, source, clock):
+    cache.load("a")
+    source.error = RemoteUnavailable("away")
+    clock.advance(31)
+    assert [cache.load("a") for _ in range(3)] == ["a v1"] * 3
+    assert len(source.fetched) == 2
+    source.error = None
+    source.version = 2
+    clock.advance(5.1)
+    assert cache.load("a") == "a v2"
+
+
+def test_even_a_very_old_listing_is_better_than_none_while_the_server_is_away(cache, source, clock):
+    cache.load("a")
+    source.error = RemoteUnavailable("away")
+    clock.advance(100_000)
+    assert cache.load("a") == "a v1"
+
+
+def test_a_very_old_listing_is_not_shown_while_a_fresh_one_can_be_had(source, clock):
+    cache = make(source, clock, Freshness(ttl_s=30.0, revalidate_wait_s=0.0, max_stale_s=300.0))
+    cache.load("a")
+    source.version = 2
+    clock.advance(301)
+    assert cache.load("a") == "a v2"
+    cache.close()
+
+
+@pytest.mark.parametrize("error", [NotFound("gone"), NotAuthenticated("revoked")])
+def test_what_the_archive_refuses_is_dropped_and_the_refusal_reaches_the_reader(cache, source, clock, error):
+    cache.load("a")
+    source.error = error
+    clock.advance(31)
+    with pytest.raises(type(error)):
+        cache.load("a")
+    assert cache.get("a") is None
+
+
+def test_readers_who_miss_the_same_listing_share_one_fetch(cache, source):
+    source.gate.clear()
+    results: list[str] = []
+    threads = [threading.Thread(target=lambda: results.append(cache.load("a"))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    assert source.started.wait(10)
+    source.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert results == ["a v1"] * 16
+    assert source.fetched == ["a"]
+
+
+def test_a_failure_is_shared_too_and_the_next_reader_tries_again(cache, source):
+    source.error = RemoteUnavailable("away")
+    with pytest.raises(RemoteUnavailable):
+        cache.load("a")
+    source.error = None
+    assert cache.load("a") == "a v1"
+
+
+def test_an_answer_that_left_before_an_invalidation_is_not_stored(cache, source):
+    source.gate.clear()
+    source.also = {"b": "b v1"}
+    reader = threading.Thread(target=cache.load, args=("a",))
+    reader.start()
+    assert source.started.wait(10)
+    cache.invalidate(["b"])
+    source.gate.set()
+    reader.join(10)
+    assert cache.get("a") is None
+    assert cache.get("b") is None
+
+
+def test_what_else_an_answer_holds_is_stored_with_it(cache, source):
+    source.also = {"b": "b v1"}
+    cache.load("a")
+    assert cache.load("b") == "b v1"
+    assert source.fetched == ["a"]
+
+
+def test_the_least_recently_used_listing_is_evicted_by_weight(source, clock):
+    cache = make(source, clock, max_weight=12)  # each value weighs 1 + 4
+    for key in "ab":
+        cache.load(key)
+    cache.load("a")
+    cache.load("c")
+    assert cache.get("a") and cache.get("c") and cache.get("b") is None
+    cache.close()
+
+
+def test_a_listing_larger_than_the_limit_is_kept_alone(source, clock):
+    """Or every name of a large directory would cost a request."""
+    cache = make(source, clock, max_weight=3)
+    cache.load("a")
+    cache.load("a")
+    assert source.fetched == ["a"]
+    cache.close()
