@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Look around on a mount with nothing but ordinary file operations, and check what is read.
+
+Usage: tour.py MOUNTPOINT. Exit status 0 only if every byte read had the checksum that the server recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_MAX_FILES = 200  # enough to meet every kind of file of the demo data in a few seconds
+_MAX_TREE_LINES = 30
+
+
+def main(mountpoint: Path) -> int:
+    """Print the tour and return the exit status."""
+    _title("the tree (the first levels)")
+    for line_no, line in enumerate(_tree(mountpoint, depth=4)):
+        if line_no == _MAX_TREE_LINES:
+            print("…")
+            break
+        print(line)
+
+    _title("SHA-1 of what is read, against the one the server recorded")
+    checked = wrong = total_bytes = 0
+    slice_path: Path | None = None
+    for path in _files(mountpoint / "projects"):
+        recorded = _attribute(path, "user.agora.sha1")
+        if not recorded:
+            continue
+        content = path.read_bytes()
+        is_dicom = content[128:132] == b"DICM"
+        if is_dicom and slice_path is None:
+            slice_path = path
+        if hashlib.sha1(content).hexdigest() != recorded:
+            wrong += 1
+            print(f"WRONG: {path}")
+        checked += 1
+        total_bytes += len(content)
+        if checked == _MAX_FILES:
+            break
+    print(f"{checked} files, {total_bytes / 1e6:.1f} MB, {wrong} wrong")
+    if checked == 0 or wrong:
+        return 1
+    if slice_path is None:
+        print("there is no DICOM file in the demo data", file=sys.stderr)
+        return 1
+    _show_slice(slice_path)
+    return 0
+
+
+def _show_slice(path: Path) -> None:
+    from pydicom import dcmread
+
+    _title(f"the header of {path.name}, read by pydicom")
+    print(path)
+    header = dcmread(path, stop_before_pixels=True)
+    for keyword in ("PatientName", "StudyDate", "Modality", "SeriesDescription", "Rows", "Columns"):
+        if keyword in header:
+            print(f"  {keyword}: {header.get(keyword)}")
+
+    _title("extended attributes of the same file (getfattr -d)")
+    for name in sorted(os.listxattr(path))[:12]:
+        print(f"  {name} = {_attribute(path, name)}")
+
+    _title("what the server says of the directory it is in (.agora/info.json)")
+    information = json.loads((path.parent / ".agora" / "info.json").read_text(encoding="utf-8"))
+    for key, value in list(information.items())[:10]:
+        print(f"  {key}: {value}")
+
+
+def _title(text: str) -> None:
+    print(f"\n--- {text}")
+
+
+def _attribute(path: Path, name: str) -> str:
+    try:
+        return os.getxattr(path, name).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _tree(directory: Path, depth: int, indent: str = "") -> Iterator[str]:
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if entry.is_symlink():
+            yield f"{indent}{entry.name} -> {Path(entry.path).readlink()}"
+        elif entry.is_dir():
+            yield f"{indent}{entry.name}/"
+            if depth > 1:
+                yield from _tree(Path(entry.path), depth - 1, indent + "    ")
+        else:
+            yield f"{indent}{entry.name}  ({entry.stat().st_size} bytes)"
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for parent, directories, names in os.walk(directory):
+        directories.sort()
+        yield from (Path(parent) / name for name in sorted(names))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: tour.py MOUNTPOINT")
+    sys.exit(main(Path(sys.argv[1])))
