@@ -5,6 +5,8 @@
 ``records``        the archive's objects, parsed and checked once
 ``paging``         whole lists out of pages
 ``transport``      one pooled session: deadlines, retries, redirects, statuses
+``deadlines``      how long an operation may take
+``session``        what ``requests`` is set up to do, and kept from doing
 ``body``           the bytes of a download, counted
 ``auth``           credentials and which header presents them
 ``base_url``       the server's address, checked once
@@ -21,6 +23,7 @@ from __future__ import annotations
 from agorafs.client.api import Client, check_server
 from agorafs.client.auth import ApiKey, Credential, Password, Secret, Token
 from agorafs.client.body import UNKNOWN_STOP, Body, RangeNotHonoured
+from agorafs.client.deadlines import Timeouts
 from agorafs.client.records import (
     Crumb,
     Datafile,
@@ -39,7 +42,7 @@ from agorafs.client.records import (
     ServerVersion,
     User,
 )
-from agorafs.client.transport import Timeouts, Transport
+from agorafs.client.transport import Transport
 
 __all__ = [
     "UNKNOWN_STOP",

@@ -223,13 +223,13 @@ class Client:
         return self._object(Kind.DATAFILE, datafile_id, Datafile.from_json)
 
     def open_body(
-        self, datafile_id: int, byte_range: ByteRange | None = None, *, if_range: str | None = None
+        self, datafile: int, byte_range: ByteRange | None = None, *, if_range: str | None = None
     ) -> Body:
         """GET v1/datafile/{id}/download/ (Python, Go): the stored bytes.
 
         No vendor program sends ``Range`` here; a server may honour it, ignore it, or get it wrong.
         """
-        path = f"/api/v1/datafile/{datafile_id}/download/"
+        path = f"/api/v1/datafile/{datafile}/download/"
         return self.transport.open_body(path, byte_range, if_range=if_range)
 
     # -- patients ------------------------------------------------------------------------------------

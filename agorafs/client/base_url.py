@@ -58,7 +58,7 @@ class BaseUrl:
             raise UsageError(
                 "the server's address contains a user name or password; leave them out and use an API key"
             )
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or " " in parts.netloc:
             raise UsageError(f"{text!r} is not a server address; write it as https://agora.example.org")
         if parts.query or parts.fragment:
             raise UsageError(f"{text!r} is not a server address; leave out everything from '?' or '#' on")

@@ -113,6 +113,11 @@ def failure_of(error: BaseException, what: str, host: str) -> RemoteError:
     tls = _tls_failure(error, host)
     if tls is not None:
         return tls
+    for cause in _causes(error):
+        # RemoteDisconnected is a BadStatusLine too: the status line that never came.
+        is_silence = isinstance(cause, http.client.RemoteDisconnected)
+        if isinstance(cause, http.client.BadStatusLine) and not is_silence:
+            return ProtocolError(f"{what}: the answer is not HTTP; is this an Agora server?")
     for base in type(error).__mro__:
         failure = FAILURES.get(base)
         if failure is not None:

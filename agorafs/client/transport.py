@@ -30,10 +30,8 @@ Secrets.  The debug log has method, path, status and milliseconds. Queries and b
 from __future__ import annotations
 
 import email.utils
-import http.cookiejar
 import json
 import logging
-import ssl
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -46,10 +44,7 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import requests.adapters
-import urllib3
 
-from agorafs import __version__
 from agorafs.byterange import ByteRange
 from agorafs.client.auth import ANONYMOUS, Authenticator, Authorization, Credential, Password, Secret
 from agorafs.client.availability import Availability
@@ -61,11 +56,12 @@ from agorafs.client.body import (
     parse_content_range,
     parse_unsatisfied_range,
 )
+from agorafs.client.deadlines import Deadline, Timeouts
 from agorafs.client.failures import HTTP_LIBRARY_ERRORS, failure_of
+from agorafs.client.session import Session, checked_verify, limit_wait
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.errors import (
     AgoraFSError,
-    ExitStatus,
     NotAuthenticated,
     NotFound,
     PermissionDenied,
@@ -73,7 +69,6 @@ from agorafs.errors import (
     RemoteError,
     RemoteTimeout,
     RemoteUnavailable,
-    UsageError,
 )
 
 logger = logging.getLogger(__name__)
@@ -97,42 +92,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """All in seconds."""
-
-    connect_s: float = 10.0  # for each address of the host
-    first_byte_s: float = 60.0  # from the request to the first byte of its answer
-    between_bytes_s: float = 60.0  # between two bytes of a body
-    deadline_s: float = 60.0  # a whole operation with its retries, up to the start of a download
-    away_s: float = 5.0  # how long a failed operation makes the others short
-    probe_s: float = 5.0  # connect and first byte of such a short attempt
-
-    def probing(self) -> Timeouts:
-        """Return the limits of an attempt made while the server is known to be away."""
-        return Timeouts(
-            connect_s=min(self.connect_s, self.probe_s),
-            first_byte_s=min(self.first_byte_s, self.probe_s),
-            between_bytes_s=self.between_bytes_s,
-            deadline_s=self.deadline_s,
-        )
-
-
-class _Deadline:
-    """A point on the clock."""
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self._begin = clock.monotonic()
-        self._seconds = seconds
-
-    def remaining_s(self) -> float:
-        return self._seconds - self.elapsed_s()
-
-    def elapsed_s(self) -> float:
-        return self._clock.monotonic() - self._begin
-
-
-@dataclass(frozen=True, slots=True)
 class _Request:
     method: str
     path: str
@@ -153,34 +112,6 @@ class _AttemptFailed(Exception):  # noqa: N818 (never leaves this module)
         self.error = error
         self.is_unreachable = is_unreachable  # below HTTP: it says something about every other request
         self.retry_after_s = retry_after_s
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects alone and keeps no cookies.
-
-    ``requests`` prepares the next hop even when it is not to follow it, and reads the whole body for
-    that. A session cookie would go on authenticating after the key was revoked.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
-
-
-def _limit_wait(response: requests.Response, seconds: float) -> None:
-    """Set how long the next reads of the body may wait.
-
-    The libraries have one timeout for the header and the body. The socket is taken from the file object,
-    because a connection that is not kept alive has forgotten it. Where that looks different, the
-    timeout of the request stays in force.
-    """
-    file = getattr(getattr(response.raw, "_fp", None), "fp", None)
-    socket = getattr(getattr(file, "raw", None), "_sock", None)
-    if socket is not None:
-        socket.settimeout(seconds)
 
 
 class Transport:
@@ -213,7 +144,7 @@ class Transport:
         """
         self.base_url = BaseUrl.parse(base_url, insecure=insecure)
         self._timeouts = timeouts or Timeouts()
-        self._verify = self._checked_verify(verify)
+        self._verify = checked_verify(verify)
         self._insecure = insecure
         self._clock = clock
         self._random = random
@@ -221,33 +152,8 @@ class Transport:
         self._availability = Availability(self.base_url.text, self._timeouts.away_s, clock)
         self._slots = threading.BoundedSemaphore(connections)
         self._download_slots = threading.BoundedSemaphore(max(1, connections - _RESERVED_SLOTS))
-        self._session = _Session()
         # A proxy from the environment can not reach this machine's own loopback address.
-        self._session.trust_env = not is_loopback(self.base_url.host)
-        self._session.headers["User-Agent"] = f"agorafs/{__version__}"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
-
-    @staticmethod
-    def _checked_verify(verify: bool | Path) -> bool | str:
-        if isinstance(verify, bool):
-            if not verify:
-                logger.warning(
-                    "certificates are not checked: anybody in between can read the key and the data"
-                )
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            return verify
-        try:
-            if verify.is_dir():
-                ssl.create_default_context(capath=str(verify))
-            else:
-                ssl.create_default_context(cafile=str(verify))
-        except OSError as error:  # ssl.SSLError is one
-            raise UsageError(
-                f"the certificate file {verify} can not be used: {error.strerror or 'no certificate in it'}",
-                ExitStatus.CONFIGURATION,
-            ) from error
-        return str(verify)
+        self._session = Session(connections, use_proxies=not is_loopback(self.base_url.host))
 
     # -- what the layer above calls ------------------------------------------------------------------
 
@@ -283,8 +189,7 @@ class Transport:
             TlsError: The certificate is not trusted.
             ProtocolError: Another 4xx, or an answer that is not JSON.
         """
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
-        request = _Request("GET", path, params, headers, is_authenticated=is_authenticated)
+        request = _Request("GET", path, params, is_authenticated=is_authenticated)
         return self._operation(request, deadline_s, self._take_json)
 
     def open_body(
@@ -321,10 +226,10 @@ class Transport:
         self,
         request: _Request,
         deadline_s: float | None,
-        take: Callable[[_Request, requests.Response, _Deadline, ExitStack], T],
+        take: Callable[[_Request, requests.Response, Deadline, ExitStack], T],
     ) -> T:
         """Repeat ``_attempt`` until it succeeds, fails for good, or the deadline leaves no room."""
-        deadline = _Deadline(self._clock, self._timeouts.deadline_s if deadline_s is None else deadline_s)
+        deadline = Deadline(self._clock, self._timeouts.deadline_s if deadline_s is None else deadline_s)
         is_probe = self._availability.is_away()
         timeouts = self._timeouts.probing() if is_probe else self._timeouts
         attempts = 0
@@ -350,7 +255,7 @@ class Transport:
             self._clock.sleep(pause_s)
 
     @staticmethod
-    def _final_error(failed: _AttemptFailed, attempts: int, deadline: _Deadline) -> RemoteError:
+    def _final_error(failed: _AttemptFailed, attempts: int, deadline: Deadline) -> RemoteError:
         if attempts == 1:
             return failed.error
         return type(failed.error)(f"{failed.error} ({attempts} attempts in {deadline.elapsed_s():.0f} s)")
@@ -358,9 +263,9 @@ class Transport:
     def _attempt(
         self,
         request: _Request,
-        deadline: _Deadline,
+        deadline: Deadline,
         timeouts: Timeouts,
-        take: Callable[[_Request, requests.Response, _Deadline, ExitStack], T],
+        take: Callable[[_Request, requests.Response, Deadline, ExitStack], T],
     ) -> T:
         """Send once (twice if the credential may be presented in another way) and *take* the answer."""
         with ExitStack() as held:
@@ -373,8 +278,8 @@ class Transport:
             held.callback(response.close)
             return take(request, response, deadline, held)
 
-    def _ask(self, request: _Request, deadline: _Deadline, timeouts: Timeouts) -> requests.Response:
-        """Return an answer below 400 and from ``held``'s point of view open, or raise."""
+    def _ask(self, request: _Request, deadline: Deadline, timeouts: Timeouts) -> requests.Response:
+        """Send with the credential; return an open answer below 400, or raise."""
         if not request.is_authenticated:
             response = self._send(request, ANONYMOUS, deadline, timeouts)
             if response.status_code >= 400:
@@ -409,10 +314,10 @@ class Transport:
             self._availability.accepted()
         return response
 
-    def _log_in(self, credential: Password, deadline: _Deadline, timeouts: Timeouts) -> Secret:
+    def _log_in(self, credential: Password, deadline: Deadline, timeouts: Timeouts) -> Secret:
         """Exchange user and password for a session token (within the slot of the request that needs it)."""
         form = {"username": credential.user, "password": credential.password.reveal()}
-        request = _Request("POST", LOG_IN_PATH, headers={"Accept": "application/json"}, form=form)
+        request = _Request("POST", LOG_IN_PATH, form=form)
         url = self.base_url.join(LOG_IN_PATH)
         with self._exchange(request, url, ANONYMOUS, deadline, timeouts) as response:
             status = response.status_code
@@ -436,7 +341,7 @@ class Transport:
     # -- one request ---------------------------------------------------------------------------------
 
     def _send(
-        self, request: _Request, authorization: Authorization, deadline: _Deadline, timeouts: Timeouts
+        self, request: _Request, authorization: Authorization, deadline: Deadline, timeouts: Timeouts
     ) -> requests.Response:
         """Send a GET and follow its redirects."""
         url = self.base_url.join(request.path)
@@ -468,7 +373,7 @@ class Transport:
         request: _Request,
         url: str,
         authorization: Authorization,
-        deadline: _Deadline,
+        deadline: Deadline,
         timeouts: Timeouts,
     ) -> requests.Response:
         """Send one request; return when the header of the answer is there."""
@@ -513,7 +418,7 @@ class Transport:
 
     # -- answers -------------------------------------------------------------------------------------
 
-    def _read(self, request: _Request, response: requests.Response, deadline: _Deadline, limit: int) -> bytes:
+    def _read(self, request: _Request, response: requests.Response, deadline: Deadline, limit: int) -> bytes:
         """Return the whole body, still encoded, within the deadline."""
         pieces: list[bytes] = []
         size = 0
@@ -521,7 +426,7 @@ class Transport:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
                 raise RemoteTimeout(f"{self._what(request)}: the answer was too slow")
-            _limit_wait(response, min(self._timeouts.between_bytes_s, remaining_s))
+            limit_wait(response, min(self._timeouts.between_bytes_s, remaining_s))
             try:
                 piece = response.raw.read1(_PIECE_BYTES, decode_content=False)
             except HTTP_LIBRARY_ERRORS as error:
@@ -534,7 +439,7 @@ class Transport:
             pieces.append(piece)
 
     def _take_json(
-        self, request: _Request, response: requests.Response, deadline: _Deadline, held: ExitStack | None
+        self, request: _Request, response: requests.Response, deadline: Deadline, held: ExitStack | None
     ) -> Any:
         data = self._read(request, response, deadline, MAX_JSON_BYTES)
         try:
@@ -563,7 +468,7 @@ class Transport:
         self,
         request: _Request,
         response: requests.Response,
-        deadline: _Deadline,
+        deadline: Deadline,
         held: ExitStack,
         byte_range: ByteRange | None,
     ) -> Body:
@@ -585,7 +490,7 @@ class Transport:
             held_range, total = ByteRange(0, UNKNOWN_STOP if length is None else length), length
         else:
             raise ProtocolError(f"{what}: answered {response.status_code} where a file was expected")
-        _limit_wait(response, self._timeouts.between_bytes_s)
+        limit_wait(response, self._timeouts.between_bytes_s)
         return Body(
             response.raw,
             byte_range=held_range,
@@ -603,7 +508,7 @@ class Transport:
         request: _Request,
         response: requests.Response,
         authorization: Authorization,
-        deadline: _Deadline,
+        deadline: Deadline,
     ) -> Exception:
         """Return what to raise for an answer of 400 or above, and close it."""
         with response:
@@ -624,7 +529,7 @@ class Transport:
             return RangeNotHonoured(message, parse_unsatisfied_range(response.headers.get("Content-Range")))
         return RemoteUnavailable(message) if status >= 500 else ProtocolError(message)
 
-    def _detail(self, request: _Request, response: requests.Response, deadline: _Deadline) -> str:
+    def _detail(self, request: _Request, response: requests.Response, deadline: Deadline) -> str:
         """Return the server's own words (``{"detail": "…"}``), if it has any."""
         try:
             data = json.loads(
