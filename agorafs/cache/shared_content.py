@@ -1,0 +1,627 @@
+"""One content as all its readers in this process share it: what is present, under way, verified, or wrong.
+
+How a block gets to a reader.  If it is on disk and trusted, one ``preadv``. If it is missing, the first
+reader to find that out runs a *flight* for it in its own thread; others wait at the block's *slot* and share
+the outcome; after a failure the next caller tries again. Read-ahead flights run on background threads; a
+reader that meets one still in the queue runs it itself, so nobody waits for a thread to become free.
+
+Verification.  A content of up to ``whole_file_bytes`` is delivered only from verified bytes. Of a larger
+one, blocks are delivered as they come; but once every block is present, nothing more is delivered before
+the SHA-1 of the whole has been checked, so the reader of the last missing block is the first to learn of a
+mismatch, and never sees a file that is complete and wrong. After a mismatch the content is *failed*: its
+file is removed, everybody who reads it gets the error, and the cache makes a new one for the next ``open``.
+
+Threads.  Order of locks: ``_lock`` of the content, then the leaves (``BlockFile``, ``Memory``, ``Workers``,
+``RunningHash``), which are taken one at a time. No lock is held over disk or network. ``_lock`` guards the
+fields marked so, every ``Flight`` and ``Slot``, and the readers' windows.
+
+Invariants, run by ``_check``:
+  1. Every pending slot's flight covers its block, and has not come past it.
+  2. A failed content has nothing pending.
+
+Failure.  A disk error detaches the file; the content goes on in memory. Errors of the remote reach the
+readers that wait for the block, and nobody else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from agorafs.cache.block_file import BlockFile, Layout, Put
+from agorafs.cache.content_values import Body, ContentLimits, ContentRef
+from agorafs.cache.download import Abandoned, ContentChanged, Downloader, Flight
+from agorafs.cache.locks import InvariantLock
+from agorafs.cache.memory import Memory
+from agorafs.cache.range_support import RangeSupport
+from agorafs.cache.running_hash import RunningHash
+from agorafs.cache.window import Window
+from agorafs.cache.workers import Workers
+from agorafs.clock import Clock
+from agorafs.errors import (
+    AgoraFSError,
+    CacheError,
+    IntegrityError,
+    RemoteTimeout,
+    RemoteUnavailable,
+    StaleHandle,
+)
+
+# A pass ends with bytes, an error, or the end of somebody else's flight; so many ends without bytes happen
+# only when memory is far too small for the readers.
+_PASSES = 100
+_WHOLE = -1  # the slot that stands for all blocks of a small content
+
+_owners = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all contents of a cache share."""
+
+    limits: ContentLimits
+    clock: Clock
+    memory: Memory
+    downloader: Downloader
+    ranges: RangeSupport
+    workers: Workers
+    stream_workers: Workers
+    bypass: Callable[[str], None]  # told why a content goes on without the disk
+    on_failure: Callable[[SharedContent, AgoraFSError], None]
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Where readers wait for one block. ``data`` is set when the block is not to be had from disk."""
+
+    flight: Flight
+    done: threading.Event = field(default_factory=threading.Event)
+    waiters: int = 0
+    error: AgoraFSError | None = None
+    data: bytes | memoryview | None = None
+
+
+class SharedContent:
+    """The one object per content and process; ``ContentCache`` makes it and counts its handles."""
+
+    def __init__(self, services: Services, ref: ContentRef, file: BlockFile | None, generation: int) -> None:
+        # Given and fixed:
+        self._services = services
+        self.key = ref.key
+        self.generation = generation
+        self._sha1 = ref.sha1
+        self._layout = Layout(ref.key, ref.size, services.limits.block_bytes)
+        self._is_small = ref.size <= services.limits.whole_file_bytes
+        self._owner = next(_owners)  # this content's blocks in Memory
+        self._hash = RunningHash(self._layout.blocks)
+        self._lock = InvariantLock(self._check)
+        # Changing, guarded by _lock:
+        self._file = file
+        self._failure: AgoraFSError | None = None
+        self._pending: dict[int, Slot] = {}
+        self._read_ahead: list[Flight] = []
+        self._stream: Flight | None = None
+        self._demanded_block = 0  # the furthest block a reader has asked for
+        self._etags: dict[tuple[str, int], str] = {}
+
+    # -- state ----------------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> AgoraFSError | None:
+        """Why this content gives no more bytes, or None."""
+        return self._failure
+
+    @property
+    def is_on_disk(self) -> bool:
+        """The content still uses its file."""
+        return self._file is not None
+
+    @property
+    def is_verified(self) -> bool:
+        """All of it is on disk, verified."""
+        file = self._file
+        return file is not None and file.is_sealed
+
+    def open(self) -> None:
+        """Open the file, so that it stays while somebody reads."""
+        file = self._file
+        if file is not None:
+            try:
+                file.open()
+            except CacheError as error:
+                self._detach(file, error)
+
+    def leave(self) -> None:
+        """The last handle was closed: call off all flights, let others evict the file."""
+        with self._lock:
+            flights = {slot.flight for slot in self._pending.values()} | set(self._read_ahead)
+            if self._stream is not None:
+                flights.add(self._stream)
+            for flight in flights:
+                flight.cancelled = True
+            self._stream = None
+            file = self._file
+        self._services.memory.forget(self._owner)
+        if file is not None:
+            file.park()
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def read_into(self, ref: ContentRef, window: Window, offset: int, view: memoryview) -> None:
+        """Fill *view* with the bytes from *offset*; the range lies within the content, not empty."""
+        self._raise_failure()
+        self._extend_read_ahead(ref, window, offset, len(view))
+        if not self._read_trusted(offset, view):
+            block_bytes = self._layout.block_bytes
+            stop_block = -(-(offset + len(view)) // block_bytes)
+            done = 0
+            while done < len(view):
+                block_no, within = divmod(offset + done, block_bytes)
+                size = min(self._layout.block_size(block_no) - within, len(view) - done)
+                self._copy_block(ref, block_no, stop_block, within, view[done : done + size])
+                done += size
+        self._raise_failure()  # found out while we copied
+
+    def _read_trusted(self, offset: int, view: memoryview) -> bool:
+        file = self._file
+        if file is None or not (file.is_sealed or (not self._is_small and not file.is_complete)):
+            return False
+        try:
+            return file.read_trusted(offset, view)
+        except CacheError as error:
+            self._detach(file, error)
+            return False
+
+    def _copy_block(
+        self, ref: ContentRef, block_no: int, stop_block: int, within: int, view: memoryview
+    ) -> None:
+        """Fill *view* from one block, fetching it (and its neighbours up to *stop_block*) if need be."""
+        for _ in range(_PASSES):
+            self._raise_failure()
+            if self._load(block_no, within, view):
+                return
+            kept = self._services.memory.get(self._owner, block_no)
+            if kept is not None:
+                view[:] = memoryview(kept)[within : within + len(view)]
+                return
+            slot = self._join_or_fetch(ref, block_no, stop_block)
+            if slot is None:
+                continue
+            if slot.error is not None:
+                if isinstance(slot.error, Abandoned):
+                    continue
+                raise _copy_of(slot.error) from slot.error
+            if slot.data is not None:
+                self._raise_failure()
+                start = within + (block_no * self._layout.block_bytes if self._is_small else 0)
+                view[:] = memoryview(slot.data)[start : start + len(view)]
+                return
+        raise RemoteUnavailable(f"{ref}: too many readers for the memory that the cache may use")
+
+    def _load(self, block_no: int, within: int, view: memoryview) -> bool:
+        """Read from disk what may be delivered from there; verify first when that is due."""
+        file = self._file
+        if file is None:
+            return False
+        try:
+            if file.is_absent(block_no):
+                file.refresh(
+                    0 if self._is_small else block_no, self._layout.blocks if self._is_small else block_no + 1
+                )
+            if file.is_complete and not file.is_sealed:
+                self._verify(file)
+            if self._is_small and not file.is_sealed:
+                return False
+            if file.load(block_no, within, view):
+                return True
+            if not file.is_absent(block_no):
+                raise CacheError(f"block {block_no} of {self.key} stays damaged")
+        except CacheError as error:
+            self._detach(file, error)
+            return False
+        if file.dropped_blocks:
+            self._hash.reset()
+        return False
+
+    # -- verification ---------------------------------------------------------------------------------
+
+    def _verify(self, file: BlockFile) -> None:
+        """Check the SHA-1 of a complete content, and seal it or fail it. May find damage instead."""
+        if file.take_over_seal():
+            return
+        if self._sha1:
+            self._catch_up_hash(file, wait=True)
+            if self._hash.result() is None:
+                return  # a block was dropped; it is fetched again
+            self._conclude_hash()
+            self._raise_failure()
+        file.seal()
+
+    def _catch_up_hash(self, file: BlockFile, *, wait: bool) -> None:
+        def load(block_no: int) -> memoryview | None:
+            view = buffer[: self._layout.block_size(block_no)]
+            return view if not file.is_absent(block_no) and file.load(block_no, 0, view) else None
+
+        limits = self._services.limits
+        with self._services.memory.buffer(limits.block_bytes, limits.stall_s) as buffer:
+            dropped = file.dropped_blocks
+            self._hash.catch_up(load, wait=wait)
+            if file.dropped_blocks != dropped:
+                self._hash.reset()
+
+    def _conclude_hash(self) -> None:
+        digest = self._hash.result()
+        if digest is not None and self._sha1 and digest != self._sha1:
+            self._fail(IntegrityError(f"{self.key}: the bytes fetched do not match the SHA-1 {self._sha1}"))
+
+    def _fail(self, error: AgoraFSError) -> None:
+        """Give this content up: what was delivered of it was wrong, or may have been."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure = error
+            slots, self._pending = list(self._pending.values()), {}
+            for flight in [slot.flight for slot in slots] + self._read_ahead:
+                flight.cancelled = True
+            if self._stream is not None:
+                self._stream.cancelled = True
+                self._stream = None
+            file = self._file
+        for slot in slots:
+            slot.error = error
+            slot.done.set()
+        self._services.memory.forget(self._owner)
+        if file is not None:
+            file.discard()
+        self._services.on_failure(self, error)
+
+    def _raise_failure(self) -> None:
+        failure = self._failure
+        if failure is not None:
+            raise _copy_of(failure) from failure
+
+    def _detach(self, file: BlockFile, error: CacheError) -> None:
+        """Go on without the disk; a discarded file is not the disk's fault."""
+        if self._failure is not None:
+            return
+        with self._lock:
+            if self._file is not file:
+                return
+            self._file = None
+        self._services.bypass(str(error))
+        file.park()
+
+    # -- single flight --------------------------------------------------------------------------------
+
+    def _join_or_fetch(self, ref: ContentRef, block_no: int, stop_block: int) -> Slot | None:
+        """Return the finished slot of a block, after waiting for its flight or running it.
+
+        None: something changed; look again.
+        """
+        with self._lock:
+            if self._failure is not None:
+                return None
+            self._demanded_block = max(self._demanded_block, block_no)
+            slot = self._pending.get(_WHOLE if self._is_small else block_no)
+            if slot is not None and slot.flight.cancelled:
+                slot = None
+            run: Flight | None = None
+            if slot is not None:
+                if not slot.flight.claimed:
+                    run = slot.flight
+            elif self._is_small:
+                run = Flight(0, self._layout.blocks)
+                slot = self._pending[_WHOLE] = Slot(run)
+            elif self._services.ranges.is_missing(ref.archive):
+                slot = self._locked_join_stream(ref, block_no)
+            else:
+                run = Flight(block_no, self._locked_stop_of_gap(block_no, stop_block), position=block_no)
+                self._locked_add_slots(run)
+                slot = self._pending[block_no]
+            if run is not None:
+                run.claimed = True
+            slot.waiters += 1
+        try:
+            if run is not None and self._is_small:
+                self._run_whole(ref, run)
+            elif run is not None:
+                self._run_range(ref, run)
+            self._wait(ref, slot)
+        finally:
+            with self._lock:
+                slot.waiters -= 1
+        return slot
+
+    def _locked_stop_of_gap(self, first: int, limit: int) -> int:
+        stop = first + 1
+        while stop < limit and not self._locked_is_here(stop):
+            stop += 1
+        return stop
+
+    def _locked_is_here(self, block_no: int) -> bool:
+        """Present or on its way."""
+        if block_no in self._pending:
+            return True
+        if self._file is not None and not self._file.is_absent(block_no):
+            return True
+        return self._services.memory.get(self._owner, block_no) is not None
+
+    def _locked_add_slots(self, flight: Flight) -> None:
+        for block_no in range(flight.first, flight.stop):
+            self._pending[block_no] = Slot(flight)
+
+    def _wait(self, ref: ContentRef, slot: Slot) -> None:
+        """Wait for the slot; RemoteTimeout when its flight has not moved for ``stall_s``."""
+        clock, stall_s = self._services.clock, self._services.limits.stall_s
+        since = clock.monotonic()
+        remaining_s = stall_s
+        while not slot.done.wait(remaining_s):
+            remaining_s = max(since, slot.flight.progress_at) + stall_s - clock.monotonic()
+            if remaining_s <= 0:
+                raise RemoteTimeout(f"{ref}: no byte arrived for {stall_s:g} s")
+
+    def _land(self, flight: Flight, error: AgoraFSError) -> None:
+        """Give *error* to all who still wait for *flight*."""
+        with self._lock:
+            left = [(key, slot) for key, slot in self._pending.items() if slot.flight is flight]
+            for key, _ in left:
+                del self._pending[key]
+            with suppress(ValueError):
+                self._read_ahead.remove(flight)
+            if self._stream is flight:
+                self._stream = None
+        for _, slot in left:
+            slot.error = error
+            slot.done.set()
+
+    # -- flights --------------------------------------------------------------------------------------
+
+    def _run_whole(self, ref: ContentRef, flight: Flight) -> None:
+        error: AgoraFSError = Abandoned("ended without a result")
+        try:
+            limits = self._services.limits
+            with self._services.memory.buffer(ref.size, limits.stall_s) as buffer:
+                self._services.downloader.fetch_whole(ref, flight, buffer)
+                self._store_whole(buffer)
+                with self._lock:
+                    slot = self._pending.get(_WHOLE)
+                    if slot is not None and slot.flight is flight:
+                        del self._pending[_WHOLE]
+                        slot.data = buffer
+                        slot.done.set()
+        except AgoraFSError as raised:
+            error = raised
+        finally:
+            self._land(flight, error)
+
+    def _store_whole(self, buffer: memoryview) -> None:
+        """Put a verified content on disk, or keep what fits in memory."""
+        block_bytes = self._layout.block_bytes
+        blocks = [buffer[start : start + block_bytes] for start in range(0, len(buffer), block_bytes)]
+        file = self._file
+        if file is not None:
+            try:
+                if all(file.put(no, block, replace=True) is Put.STORED for no, block in enumerate(blocks)):
+                    file.seal()
+                    return
+            except CacheError as error:
+                self._detach(file, error)
+        for no, block in enumerate(blocks):
+            self._services.memory.keep(self._owner, no, bytes(block))
+
+    def _run_range(self, ref: ContentRef, flight: Flight) -> None:
+        error: AgoraFSError = Abandoned("ended without a result")
+        body: Body | None = None
+        try:
+            limits = self._services.limits
+            flight.progress_at = self._services.clock.monotonic()
+            with self._services.memory.buffer(limits.block_bytes, limits.stall_s) as buffer:
+                body = self._services.downloader.fetch_range(ref, flight, self, buffer)
+            self._services.ranges.learn(ref.archive, works=body is None)
+            if body is not None and self._hand_over(ref, flight, body):
+                return
+        except ContentChanged as raised:
+            error = raised
+            self._fail(StaleHandle(str(raised)))
+        except AgoraFSError as raised:
+            error = raised
+        finally:
+            self._land(flight, error)
+        if body is not None:
+            body.close()  # another stream was there first
+
+    def _hand_over(self, ref: ContentRef, flight: Flight, body: Body) -> bool:
+        """Let a stream go on with *body* and serve those who wait for *flight*; False if there is one already."""
+        with self._lock:
+            if self._stream is not None or self._failure is not None or flight.cancelled:
+                return False
+            stream = Flight(0, self._layout.blocks, streaming=True, claimed=True)
+            stream.progress_at = self._services.clock.monotonic()
+            for slot in self._pending.values():
+                if slot.flight is flight:
+                    slot.flight = stream
+            self._stream = stream
+        if not self._services.stream_workers.submit(lambda: self._run_stream(ref, stream, body)):
+            body.close()
+            self._land(stream, RemoteUnavailable("the cache is closed"))
+        return True
+
+    def _locked_join_stream(self, ref: ContentRef, block_no: int) -> Slot:
+        """Return a slot at a stream that has *block_no* before it, started if need be; _lock is held."""
+        stream = self._stream
+        if stream is not None and block_no < stream.position:
+            waiting = [no for no, slot in self._pending.items() if slot.flight is stream]
+            if waiting:
+                # The block went by and could not be kept. Others wait for later ones: they come first,
+                # else two readers could restart each other's download for ever.
+                return self._pending[min(waiting)]
+            stream.cancelled = True
+            stream = None
+        if stream is None:
+            stream = Flight(0, self._layout.blocks, streaming=True, claimed=True)
+            self._stream = stream
+            started = stream
+            self._services.stream_workers.submit(lambda: self._run_stream(ref, started, None))
+        slot = self._pending[block_no] = Slot(stream)
+        return slot
+
+    def _run_stream(self, ref: ContentRef, stream: Flight, body: Body | None) -> None:
+        error: AgoraFSError = Abandoned("the download was called off")
+        try:
+            limits = self._services.limits
+            stream.progress_at = self._services.clock.monotonic()
+            with self._services.memory.buffer(limits.block_bytes, limits.stall_s) as buffer:
+                taken, body = body, None
+                self._services.downloader.fetch_stream(ref, stream, self, buffer, taken)
+        except ContentChanged as raised:
+            error = raised
+            self._fail(StaleHandle(str(raised)))
+        except AgoraFSError as raised:
+            error = raised
+        finally:
+            if body is not None:
+                body.close()
+            self._land(stream, error)
+
+    # -- the sink of flights --------------------------------------------------------------------------
+
+    def publish(self, flight: Flight, block_no: int, view: memoryview) -> None:
+        """Take a block that has arrived: store it, hash it, hand it to those who wait."""
+        if flight.cancelled:
+            raise Abandoned("nobody waits for these bytes any more")
+        outcome = Put.REFUSED
+        data: bytes | None = None
+        file = self._file
+        if file is not None:
+            try:
+                outcome = file.put(block_no, view)
+            except CacheError as error:
+                self._detach(file, error)
+        if outcome is Put.REFUSED:
+            data = bytes(view)
+            self._services.memory.keep(self._owner, block_no, data)
+        if outcome is not Put.OTHER and self._sha1:
+            self._hash.feed(block_no, view)
+            self._conclude_hash()
+        with self._lock:
+            flight.position = block_no + 1
+            slot = self._pending.get(block_no)
+            if slot is not None and slot.flight is flight:
+                del self._pending[block_no]
+            else:
+                slot = None
+        if slot is not None:
+            slot.data = data
+            slot.done.set()
+        if flight.streaming and outcome is Put.REFUSED:
+            self._throttle(flight)
+
+    def rewind(self, flight: Flight) -> None:
+        """A stream starts again from the beginning."""
+        with self._lock:
+            flight.position = 0
+
+    def etag(self, ref: ContentRef) -> str | None:
+        with self._lock:
+            return self._etags.get((ref.archive, ref.datafile))
+
+    def remember_etag(self, ref: ContentRef, etag: str) -> None:
+        with self._lock:
+            self._etags[ref.archive, ref.datafile] = etag
+
+    def _throttle(self, stream: Flight) -> None:
+        """Hold a stream that memory has to keep, until readers come near; call it off when none does."""
+        limits = self._services.limits
+        ahead_blocks = max(1, limits.memory_max_bytes // 4 // limits.block_bytes)
+        with self._lock:
+            came = self._lock.condition.wait_for(
+                lambda: stream.cancelled or stream.position <= self._demanded_block + ahead_blocks,
+                limits.stall_s,
+            )
+        if not came:
+            raise Abandoned("nobody reads on")
+
+    # -- read-ahead -----------------------------------------------------------------------------------
+
+    def _extend_read_ahead(self, ref: ContentRef, window: Window, offset: int, size: int) -> None:
+        """Note a read, and have what comes next fetched in the background if the reader goes in order."""
+        if self._is_small:
+            return
+        flights: list[Flight] = []
+        with self._lock:
+            if window.note(offset, size):
+                self._locked_cancel_read_ahead(window)
+            ahead_bytes = window.ahead_bytes
+            if ahead_bytes and self._stream is None and self._services.ranges.is_known(ref.archive):
+                flights = self._locked_plan(window, ahead_bytes)
+            self._demanded_block = (offset + size - 1) // self._layout.block_bytes
+            self._lock.condition.notify_all()
+        for flight in flights:
+            if not self._services.workers.submit(lambda flight=flight: self._run_read_ahead(ref, flight)):  # type: ignore[misc]
+                self._land(flight, Abandoned("the cache is closed"))
+
+    def _locked_plan(self, window: Window, ahead_bytes: int) -> list[Flight]:
+        """Return new flights that fill the window behind the reader's block; _lock is held."""
+        limits = self._services.limits
+        block_bytes = limits.block_bytes
+        if self._file is None:  # what is read ahead must fit in memory until it is read
+            ahead_bytes = min(ahead_bytes, limits.memory_max_bytes // 4)
+        limit = min(self._layout.blocks, -(-(window.end + ahead_bytes) // block_bytes))
+        piece = max(1, min(limits.range_max_bytes, ahead_bytes // limits.ranges_in_flight) // block_bytes)
+        block_no = max(window.requested_stop, -(-window.end // block_bytes))
+        flights: list[Flight] = []
+        while len(self._read_ahead) < limits.ranges_in_flight and block_no < limit:
+            if self._locked_is_here(block_no):
+                block_no += 1
+                window.requested_stop = block_no
+                continue
+            stop = self._locked_stop_of_gap(block_no, min(block_no + piece, limit))
+            if stop == limit < self._layout.blocks and stop - block_no < piece:
+                break  # wait until a whole piece is due, rather than send many small requests
+            flight = Flight(block_no, stop, owner=window, position=block_no)
+            self._locked_add_slots(flight)
+            self._read_ahead.append(flight)
+            flights.append(flight)
+            block_no = window.requested_stop = stop
+        return flights
+
+    def _locked_cancel_read_ahead(self, window: Window) -> None:
+        awaited = {slot.flight for slot in self._pending.values() if slot.waiters}
+        for flight in self._read_ahead:
+            if flight.owner is window and flight not in awaited:
+                flight.cancelled = True
+
+    def _run_read_ahead(self, ref: ContentRef, flight: Flight) -> None:
+        with self._lock:
+            if flight.claimed:
+                return  # a reader could not wait
+            flight.claimed = True
+            cancelled = flight.cancelled
+        if cancelled:
+            self._land(flight, Abandoned("the reader went elsewhere"))
+            return
+        self._run_range(ref, flight)
+        file = self._file
+        if file is not None and self._sha1:
+            try:
+                self._catch_up_hash(file, wait=False)
+            except AgoraFSError as error:
+                if isinstance(error, CacheError):
+                    self._detach(file, error)
+
+    def _check(self) -> None:
+        for block_no, slot in self._pending.items():
+            if block_no != _WHOLE:
+                assert slot.flight.first <= block_no < slot.flight.stop
+                assert slot.flight.streaming or slot.flight.cancelled or slot.flight.position <= block_no
+            assert not slot.done.is_set()
+        assert self._failure is None or not self._pending
+        assert self._stream is None or self._stream.streaming
+
+
+def _copy_of(error: AgoraFSError) -> AgoraFSError:
+    """The same error for another thread: one exception object can not carry two tracebacks."""
+    return type(error)(*error.args)
