@@ -84,6 +84,10 @@ class Client:
         """Use *credential* from the next request on."""
         self.transport.replace_credential(credential)
 
+    def condition(self) -> str:
+        """How the server stands as of the last request: ``ok``, ``away`` or ``refused`` (the credential)."""
+        return self.transport.condition()
+
     def close(self) -> None:
         """Close idle connections."""
         self.transport.close()

@@ -41,6 +41,13 @@ class Availability:
         with self._lock:
             return self._away_until is not None and self._clock.monotonic() < self._away_until
 
+    def condition(self) -> str:
+        """One word for ``agorafs status``: ``ok``, ``away``, or ``refused`` (the credential)."""
+        with self._lock:
+            if self._is_refusal_logged:
+                return "refused"
+            return "away" if self._is_away_logged else "ok"
+
     def unreachable(self, error: AgoraFSError) -> None:
         """An operation failed below HTTP: no connection, or no answer on it."""
         with self._lock:

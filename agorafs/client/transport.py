@@ -161,6 +161,10 @@ class Transport:
         """Use *credential* from the next request on; those in flight end with the old one."""
         self._authenticator.replace(credential)
 
+    def condition(self) -> str:
+        """How the server stands as of the last request: ``ok``, ``away`` or ``refused`` (the credential)."""
+        return self._availability.condition()
+
     def close(self) -> None:
         """Close idle connections. Bodies that are still open stay readable."""
         self._session.close()
@@ -351,8 +355,7 @@ class Transport:
             if response.status_code not in _REDIRECTS or location is None:
                 return response
             response.close()
-            previous, url = url, urljoin(url, location)
-            self._check_redirect(request, previous, url)
+            url = self._redirected(request, url, location)
             if not self.base_url.is_same_origin(url):
                 authorization = ANONYMOUS
             request = _Request(
@@ -360,13 +363,19 @@ class Transport:
             )
         raise ProtocolError(f"{self._what(request)}: redirected more than {_MAX_REDIRECTS} times")
 
-    def _check_redirect(self, request: _Request, previous: str, url: str) -> None:
-        parts = urlsplit(url)
-        is_downgrade = parts.scheme == "http" and urlsplit(previous).scheme == "https"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+    def _redirected(self, request: _Request, url: str, location: str) -> str:
+        """Return where *location* leads from *url*, if it may be followed."""
+        try:
+            target = urljoin(url, location)
+            parts = urlsplit(target)
+            is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            is_http = False
+        if not is_http:
             raise ProtocolError(f"{self._what(request)}: redirected to something that is not http")
-        if is_downgrade and not self._insecure:
+        if parts.scheme == "http" and urlsplit(url).scheme == "https" and not self._insecure:
             raise ProtocolError(f"{self._what(request)}: redirected to unencrypted http on {parts.hostname}")
+        return target
 
     def _exchange(
         self,

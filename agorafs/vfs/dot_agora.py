@@ -23,7 +23,7 @@ from agorafs.client.records import Kind, RemoteRef
 from agorafs.clock import Clock
 from agorafs.errors import NotADirectory, NotFound
 from agorafs.tree.inodes import hashed_inode
-from agorafs.tree.listing import DirKey
+from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
 
@@ -137,7 +137,8 @@ class DotAgora:
         if ref is None and node.project is not None:
             ref = RemoteRef(Kind.PROJECT, node.project.id)
         about: dict[str, Any] = {} if ref is None else dict(self._descriptions.load(ref))
-        if node.entry.is_directory:
+        target = node.entry.target
+        if isinstance(target, DirKey) and target.area is Area.FOLDER:
             not_shown = self._tree.listing(node).not_shown
             if not_shown:
                 about["agorafs_not_shown"] = list(not_shown)

@@ -1,0 +1,183 @@
+"""Builds the layers of one mount: client, caches, tree, file operations. The only module that sees them all.
+
+Why.  Every other module is given what it needs and knows only the layer below. Here the settings are turned
+into those layers, once, in order.
+
+Failure.  ``connect`` fails with what the user can act on: the server is away, does not accept the key, is too old
+or is not an Agora server; a cache directory that can not be used. Nothing stays open then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from agorafs import __version__
+from agorafs.cache.content import ContentCache, ContentLimits
+from agorafs.cache.metadata import Freshness
+from agorafs.client import Client, Credential, Timeouts, Transport, check_server
+from agorafs.client.records import Project, ServerVersion, User
+from agorafs.clock import SYSTEM_CLOCK, Clock
+from agorafs.config import Settings
+from agorafs.errors import ExitStatus, NotFound, UsageError
+from agorafs.tree.tree import Tree
+from agorafs.vfs import FileSystem
+from agorafs.vfs.dot_agora import DotAgora
+
+log = logging.getLogger(__name__)
+
+
+class Stack:
+    """The layers of one mount. ``on_refreshed`` is told which paths may look different after a refresh."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        contents: ContentCache,
+        filesystem: FileSystem,
+        *,
+        user: User,
+        version: ServerVersion,
+    ) -> None:
+        self.filesystem = filesystem
+        self.on_refreshed: Callable[[Iterable[str]], None] | None = None
+        self._settings = settings
+        self._client = client
+        self._contents = contents
+        self._user = user
+        self._version = version
+
+    def status(self) -> dict[str, object]:
+        """Return what ``agorafs status`` shows, ready for JSON; never a secret, never waits."""
+        return {
+            "agorafs": __version__,
+            "url": self._settings.url,
+            "user": self._user.username,
+            "server_version": self._version.text,
+            "server": self._client.condition(),
+            "content": dataclasses.asdict(self._contents.stats()),
+            **self.filesystem.status(),
+        }
+
+    def refresh(self, path: str | None) -> None:
+        """Forget what is known of *path* (below the mount point) and below; None means everything.
+
+        Raises:
+            NotFound: There is no such path, by a fresh listing.
+        """
+        changed = self.filesystem.refresh(path)
+        if self.on_refreshed is not None:
+            self.on_refreshed(changed)
+
+    def replace_credential(self, credential: Credential) -> None:
+        """Use *credential* from the next request on."""
+        self._client.replace_credential(credential)
+
+    def close(self) -> None:
+        """Close everything, front to back."""
+        self.filesystem.close()
+        self._contents.close()
+        self._client.close()
+
+
+def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
+    """Talk to the server of *settings* and build the layers.
+
+    Raises:
+        NotAuthenticated, RemoteUnavailable, RemoteTimeout, TlsError, ProtocolError, ServerTooOld: As they say.
+        UsageError: The address is not safe, or the cache directory can not be used.
+    """
+    _check_directory(settings.cache_directory)
+    with contextlib.ExitStack() as on_failure:
+        client = _client(settings, clock)
+        on_failure.callback(client.close)
+        version, user = check_server(client)
+        contents = ContentCache(
+            settings.cache_directory / "content", client, limits=_content_limits(settings), clock=clock
+        )
+        on_failure.callback(contents.close)
+        filesystem = _filesystem(settings, client, contents, user, clock)
+        on_failure.pop_all()
+    log.info("%s %s as %s", settings.url, version.text, user.username)
+    return Stack(settings, client, contents, filesystem, user=user, version=version)
+
+
+def _client(settings: Settings, clock: Clock) -> Client:
+    transport = Transport(
+        settings.url,
+        settings.credential,
+        timeouts=Timeouts(
+            connect_s=settings.connect_timeout_s,
+            first_byte_s=settings.first_byte_timeout_s,
+            between_bytes_s=settings.between_bytes_timeout_s,
+            deadline_s=settings.deadline_s,
+        ),
+        verify=True if settings.ca_bundle is None else settings.ca_bundle,
+        insecure=settings.insecure,
+        connections=settings.connections,
+        clock=clock,
+    )
+    return Client(transport, page_size=settings.page_size)
+
+
+def _content_limits(settings: Settings) -> ContentLimits:
+    return ContentLimits(
+        block_bytes=settings.block_bytes,
+        whole_file_bytes=settings.whole_file_bytes,
+        max_bytes=settings.cache_max_bytes,
+        min_free_bytes=settings.cache_min_free_bytes,
+        memory_max_bytes=settings.memory_max_bytes,
+        window_max_bytes=settings.window_max_bytes,
+        stall_s=settings.between_bytes_timeout_s,
+    )
+
+
+def _filesystem(
+    settings: Settings, client: Client, contents: ContentCache, user: User, clock: Clock
+) -> FileSystem:
+    freshness = Freshness(ttl_s=settings.listing_ttl_s, revalidate_wait_s=settings.revalidate_wait_s)
+    tree = Tree(
+        client,
+        user=user,
+        my_agora=_my_agora(client),
+        freshness=freshness,
+        max_entries=settings.max_listing_entries,
+        clock=clock,
+    )
+    # Links name projects, so their names are learnt before the first link is shown.
+    tree.children(tree.resolve(["projects"]))
+    return FileSystem(
+        tree,
+        contents,
+        DotAgora(tree, client.describe, freshness=freshness, clock=clock),
+        archive_url=settings.url,
+        umask=settings.umask,
+        started_ns=time.time_ns(),
+    )
+
+
+def _my_agora(client: Client) -> Project | None:
+    try:
+        return client.my_agora()
+    except NotFound:
+        return None
+
+
+def _check_directory(directory: Path) -> None:
+    """Make *directory*, or say in one sentence why it can not be used."""
+    probe = directory / f".writable-{time.time_ns():x}"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.touch(mode=0o600, exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"the cache directory {directory} can not be used ({error.strerror}): "
+            "choose another with -o cache_directory=DIR",
+            ExitStatus.CACHE_DIRECTORY,
+        ) from None

@@ -1,0 +1,391 @@
+"""File operations in POSIX words on an archive in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from agorafs.byterange import ByteRange
+from agorafs.cache.content import ContentCache, ContentLimits
+from agorafs.cache.metadata import Freshness
+from agorafs.client.records import Role
+from agorafs.errors import (
+    BadHandle,
+    IsADirectory,
+    NoSuchXattr,
+    NotADirectory,
+    NotFound,
+    ReadOnly,
+    RemoteUnavailable,
+    StaleHandle,
+)
+from agorafs.tree.tree import Tree
+from agorafs.vfs import FileSystem
+from agorafs.vfs.attr import FileType
+from agorafs.vfs.dot_agora import DotAgora
+from tests.support.manual_clock import ManualClock
+from tests.support.memory_archive import TIME_NS, MemoryArchive
+
+STARTED_NS = 1_600_000_000_000_000_000
+
+
+class WholeBody:
+    """A 200 answer, however small a range was asked for."""
+
+    is_partial = False
+    etag = None
+    content_type = "application/octet-stream"
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+        self.total = len(content)
+        self.byte_range = ByteRange(0, len(content))
+
+    def readinto(self, view: memoryview, /) -> int:
+        piece = self._left[: len(view)]
+        view[: len(piece)] = piece
+        self._left = self._left[len(piece) :]
+        return len(piece)
+
+    def close(self) -> None:
+        self._left = memoryview(b"")
+
+
+class MemoryRemote:
+    """Serves the contents of a ``MemoryArchive``."""
+
+    def __init__(self, archive: MemoryArchive) -> None:
+        self._archive = archive
+
+    def open_body(
+        self, datafile: int, byte_range: ByteRange | None = None, *, if_range: str | None = None
+    ) -> WholeBody:
+        self._archive.calls.append(f"download {datafile}")
+        if datafile not in self._archive.contents:
+            raise NotFound(f"datafile {datafile} is gone")
+        return WholeBody(self._archive.contents[datafile])
+
+
+@pytest.fixture
+def archive():
+    return MemoryArchive()
+
+
+@pytest.fixture
+def filesystem(archive, tmp_path):
+    clock = ManualClock()
+    freshness = Freshness(ttl_s=30.0, revalidate_wait_s=5.0)
+    tree = Tree(
+        archive, user=archive.user, my_agora=None, freshness=freshness, max_entries=10_000, clock=clock
+    )
+    contents = ContentCache(
+        tmp_path / "content", MemoryRemote(archive), limits=ContentLimits(min_free_bytes=0), clock=clock
+    )
+    made = FileSystem(
+        tree,
+        contents,
+        DotAgora(tree, archive.describe, freshness=freshness, clock=clock),
+        archive_url="http://archive",
+        umask=0o022,
+        started_ns=STARTED_NS,
+    )
+    yield made
+    made.close()
+    contents.close()
+
+
+@pytest.fixture
+def project(archive):
+    return archive.add_project("P")
+
+
+def read_all(filesystem, path):
+    opened = filesystem.open(path)
+    size = filesystem.getattr(path).size
+    content = filesystem.read(opened.handle, 0, size + 10)
+    filesystem.release(opened.handle)
+    return content
+
+
+def names(filesystem, path):
+    return [name for name, _ in filesystem.readdir(path)]
+
+
+def test_attributes_are_true_before_open(filesystem, archive, project):
+    dataset = archive.add_dataset({"x.bin": b"12345"}, folder=project.root_folder)
+    archive.calls.clear()
+    attr = filesystem.getattr("/projects/P/folders/x.bin")
+    assert (attr.file_type, attr.size, attr.mtime_ns) == (FileType.FILE, 5, TIME_NS)
+    assert f"download {dataset.datafiles[0].id}" not in archive.calls
+
+
+def test_readdir_gives_the_same_attributes_as_getattr(filesystem, archive, project):
+    archive.add_dataset({"x.bin": b"12345"}, folder=project.root_folder)
+    archive.add_exam(project.id, "E")
+    archive.add_item(project.root_folder, "exam", 99, archive.add_exam(project.id, "F"), is_link=True)
+    for directory in ("/", "/projects", "/projects/P", "/projects/P/folders", "/projects/P/exams"):
+        for name, attr in filesystem.readdir(directory):
+            assert filesystem.getattr(f"{directory}/{name}") == attr
+
+
+def test_a_file_reads_as_what_the_archive_holds(filesystem, archive, project):
+    content = os.urandom(100_000)
+    archive.add_dataset({"x.bin": content}, folder=project.root_folder)
+    assert read_all(filesystem, "/projects/P/folders/x.bin") == content
+
+
+def test_an_empty_file_is_read_without_asking_the_server(filesystem, archive, project):
+    archive.add_dataset({"empty": b""}, folder=project.root_folder)
+    assert read_all(filesystem, "/projects/P/folders/empty") == b""
+    assert not [call for call in archive.calls if call.startswith("download")]
+
+
+def test_opening_an_already_cached_file_costs_no_request(filesystem, archive, project):
+    archive.add_dataset({"x.bin": b"abc"}, folder=project.root_folder)
+    archive.add_dataset({"copy.bin": b"abc"}, folder=project.root_folder)
+    read_all(filesystem, "/projects/P/folders/x.bin")
+    archive.calls.clear()
+    assert read_all(filesystem, "/projects/P/folders/x.bin") == b"abc"
+    assert read_all(filesystem, "/projects/P/folders/copy.bin") == b"abc"
+    assert archive.calls == []
+
+
+def test_the_kernel_may_keep_its_pages_only_while_the_version_is_the_same(filesystem, archive, project):
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
+    assert not filesystem.open(path).keep_pages
+    assert filesystem.open(path).keep_pages
+    archive.remove_item(project.root_folder, first.id)
+    archive.add_dataset({"x": b"two"}, folder=project.root_folder)
+    filesystem.refresh(path)
+    assert not filesystem.open(path).keep_pages
+
+
+def test_a_handle_of_an_older_version_is_stale_once_the_path_is_opened_anew(filesystem, archive, project):
+    """Or its pages would reach the readers of the new version through the kernel's cache."""
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
+    old = filesystem.open(path).handle
+    assert filesystem.read(old, 0, 10) == b"one"
+    archive.remove_item(project.root_folder, first.id)
+    archive.add_dataset({"x": b"two"}, folder=project.root_folder)
+    filesystem.refresh(path)
+    assert filesystem.read(old, 0, 10) == b"one"
+    new = filesystem.open(path).handle
+    with pytest.raises(StaleHandle):
+        filesystem.read(old, 0, 10)
+    assert filesystem.read(new, 0, 10) == b"two"
+
+
+def test_a_datafile_that_vanished_under_an_open_handle_is_stale(filesystem, archive, project):
+    dataset = archive.add_dataset({"x": b"abc"}, folder=project.root_folder)
+    handle = filesystem.open("/projects/P/folders/x").handle
+    del archive.contents[dataset.datafiles[0].id]
+    with pytest.raises(StaleHandle):
+        filesystem.read(handle, 0, 3)
+
+
+def test_a_handle_that_is_not_open_is_refused(filesystem):
+    with pytest.raises(BadHandle):
+        filesystem.read(7, 0, 1)
+    with pytest.raises(BadHandle):
+        filesystem.release(7)
+
+
+def test_handles_and_paths_are_forgotten_when_they_are_closed(filesystem, archive, project):
+    archive.add_dataset({"x": b"abc"}, folder=project.root_folder)
+    for _ in range(1000):
+        read_all(filesystem, "/projects/P/folders/x")
+    assert filesystem.status()["open_files"] == 0
+
+
+def test_modes_come_from_the_lock_and_the_role(filesystem, archive):
+    own = archive.add_project("Own", roles=[(archive.user.id, Role.USER)])
+    seen = archive.add_project("Seen", roles=[(archive.user.id, Role.OBSERVER)])
+    for project in (own, seen):
+        archive.add_dataset({"x": b"1"}, folder=project.root_folder)
+        archive.add_exam(project.id, "E")
+        archive.add_exam(project.id, "Locked", locked=True)
+    modes = {
+        path: oct(filesystem.getattr(path).permissions)
+        for path in (
+            "/projects/Own/folders", "/projects/Own/folders/x", "/projects/Own/exams/E", "/projects/Own/exams/Locked",
+            "/projects/Seen/folders", "/projects/Seen/folders/x", "/projects/Seen/exams/E", "/projects",
+        )
+    }  # fmt: skip
+    assert modes == {
+        "/projects/Own/folders": "0o755",
+        "/projects/Own/folders/x": "0o644",
+        "/projects/Own/exams/E": "0o755",
+        "/projects/Own/exams/Locked": "0o555",
+        "/projects/Seen/folders": "0o555",
+        "/projects/Seen/folders/x": "0o444",
+        "/projects/Seen/exams/E": "0o555",
+        "/projects": "0o555",
+    }
+
+
+def test_datafiles_of_an_exam_are_read_only(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E")
+    archive.add_dataset({"report.pdf": b"1"}, exam=exam.id)
+    assert filesystem.getattr("/projects/P/exams/E/report.pdf").permissions == 0o444
+
+
+def test_the_size_of_a_link_is_the_length_of_its_text(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "Knie/rechts ä")
+    archive.add_item(project.root_folder, "exam", exam.id, exam, is_link=True)
+    path = "/projects/P/folders/Knie∕rechts ä"
+    assert filesystem.getattr(path).size == len(filesystem.readlink(path).encode())
+
+
+def test_every_change_is_refused_and_the_reason_can_be_read_back(filesystem, archive, project):
+    archive.add_dataset({"x": b"1"}, folder=project.root_folder)
+    path = "/projects/P/folders/x"
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
+        with pytest.raises(ReadOnly):
+            filesystem.open(path, flags)
+    assert b"read-only" in filesystem.getxattr(path, "user.agora.error")
+    assert filesystem.status()["recent_errors"][-1]["path"] == path
+
+
+def test_opening_what_is_no_file_fails_as_in_posix(filesystem, project):
+    with pytest.raises(IsADirectory):
+        filesystem.open("/projects/P/folders")
+    with pytest.raises(NotFound):
+        filesystem.open("/projects/P/folders/none")
+    with pytest.raises(NotADirectory):
+        filesystem.readdir("/projects/P/.agora/path")
+
+
+@pytest.mark.parametrize("name", [".Trash-1000", ".hidden", ".directory", "autorun.inf", "._x", ".git"])
+def test_names_that_desktops_probe_for_are_answered_from_memory(filesystem, archive, project, name):
+    filesystem.readdir("/projects/P/folders")
+    archive.fail_with = RemoteUnavailable("away")
+    archive.calls.clear()
+    for directory in ("", "/projects/P/folders"):
+        with pytest.raises(NotFound):
+            filesystem.getattr(f"{directory}/{name}")
+    assert archive.calls == []
+
+
+def test_a_real_object_with_such_a_name_is_found_even_if_nobody_listed_its_folder(
+    filesystem, archive, project
+):
+    archive.add_folder(".git", project.root_folder)
+    assert filesystem.getattr("/projects/P/folders/.git").file_type is FileType.DIRECTORY
+
+
+def test_statfs_asks_nobody(filesystem, archive):
+    archive.fail_with = RemoteUnavailable("away")
+    capacity = filesystem.statfs()
+    assert 0 < capacity.free_bytes <= capacity.total_bytes
+    assert archive.calls == []
+
+
+def test_extended_attributes_say_what_the_record_says(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E", locked=True)
+    series = archive.add_series(exam.id, "S")
+    dataset = archive.add_dataset({"x": b"abc"}, series=series.id)
+    archive.calls.clear()
+    filesystem.readdir("/projects/P/exams/E/S")
+    asked = len(archive.calls)
+
+    def value(path, name):
+        return filesystem.getxattr(path, f"user.agora.{name}").decode()
+
+    assert value("/projects/P/exams/E", "type") == "exam"
+    assert value("/projects/P/exams/E", "uid") == exam.uid
+    assert value("/projects/P/exams/E", "locked") == "1"
+    assert value("/projects/P/exams/E/S", "locked") == "0"
+    assert value("/projects/P/exams/E/S/x", "sha1") == dataset.datafiles[0].sha1
+    assert value("/projects/P/exams/E/S/x", "project") == str(project.id)
+    assert value("/projects/P/exams/E", "created") == "2023-11-14T22:13:20Z"
+    for name in filesystem.listxattr("/projects/P/exams/E/S/x"):
+        assert filesystem.getxattr("/projects/P/exams/E/S/x", name)
+    assert len(archive.calls) == asked
+
+
+@pytest.mark.parametrize(
+    "name", ["security.capability", "system.posix_acl_access", "trusted.x", "user.other"]
+)
+def test_attributes_that_are_not_ours_are_not_there_without_a_look(filesystem, archive, name):
+    with pytest.raises(NoSuchXattr):
+        filesystem.getxattr("/projects/P/folders/x", name)
+    assert archive.calls == []
+
+
+# -- .agora ------------------------------------------------------------------------------------------
+
+
+def test_dot_agora_can_be_opened_in_every_directory_and_is_listed_in_none(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E", patient=archive.add_patient("X").id)
+    archive.add_series(exam.id, "S")
+    waiting = ["/"]
+    seen = 0
+    while waiting:
+        directory = waiting.pop()
+        listed = filesystem.readdir(directory)
+        assert ".agora" not in [name for name, _ in listed]
+        assert filesystem.getattr(f"{directory}/.agora").file_type is FileType.DIRECTORY
+        expected = "/" + directory.strip("/") + "\n"
+        assert read_all(filesystem, f"{directory}/.agora/path").decode() == expected
+        waiting += [f"{directory}/{name}" for name, attr in listed if attr.file_type is FileType.DIRECTORY]
+        seen += 1
+    assert seen >= 10
+
+
+def test_info_json_holds_every_field_that_the_server_gives(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E")
+    about = json.loads(read_all(filesystem, "/projects/P/exams/E/.agora/info.json"))
+    assert about == {"id": exam.id, "name": "E", "extra": "as the server gave it"}
+    assert json.loads(read_all(filesystem, "/projects/P/.agora/info.json"))["id"] == project.id
+    assert json.loads(read_all(filesystem, "/.agora/info.json")) == {}
+
+
+def test_info_json_has_its_true_size_and_costs_one_request(filesystem, archive, project):
+    archive.add_exam(project.id, "E")
+    path = "/projects/P/exams/E/.agora/info.json"
+    filesystem.getattr("/projects/P/exams/E")
+    archive.calls.clear()
+    assert len(read_all(filesystem, path)) == filesystem.getattr(path).size
+    assert len(archive.calls) == 1
+
+
+def test_info_json_of_a_folder_names_what_is_not_shown(filesystem, archive, project):
+    archive.add_item(project.root_folder, "query", 77, None)
+    about = json.loads(read_all(filesystem, "/projects/P/folders/.agora/info.json"))
+    assert about["agorafs_not_shown"] == ["query 77"]
+
+
+def test_a_file_has_its_dot_agora_among_the_entries_of_its_directory(filesystem, archive, project):
+    dataset = archive.add_dataset({"x.txt": b"1"}, folder=project.root_folder)
+    base = "/projects/P/folders/.agora/entries"
+    assert names(filesystem, base) == ["x.txt"]
+    assert json.loads(read_all(filesystem, f"{base}/x.txt/info.json"))["id"] == dataset.id
+    assert read_all(filesystem, f"{base}/x.txt/path") == b"/projects/P/folders/x.txt\n"
+
+
+def test_by_id_leads_to_the_object(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E")
+    series = archive.add_series(exam.id, "S")
+    assert filesystem.readlink(f"/.agora/by-id/exam/{exam.id}") == "../../../projects/P/exams/E"
+    assert filesystem.readlink(f"/.agora/by-id/series/{series.id}") == "../../../projects/P/exams/E/S"
+    attr = filesystem.getattr(f"/.agora/by-id/exam/{exam.id}")
+    assert (attr.file_type, attr.size) == (FileType.LINK, len("../../../projects/P/exams/E"))
+    for missing in ("exam/9999", "exam/x", "exam/007", "nonsense/1", "datafile/1"):
+        with pytest.raises(NotFound):
+            filesystem.getattr(f"/.agora/by-id/{missing}")
+
+
+def test_by_id_is_only_at_the_root(filesystem, project):
+    assert "by-id" in names(filesystem, "/.agora")
+    with pytest.raises(NotFound):
+        filesystem.getattr("/projects/.agora/by-id")
+
+
+def test_dot_agora_of_a_file_is_not_a_directory(filesystem, archive, project):
+    archive.add_dataset({"x": b"1"}, folder=project.root_folder)
+    with pytest.raises(NotADirectory):
+        filesystem.getattr("/projects/P/folders/x/.agora")
