@@ -35,13 +35,14 @@ from __future__ import annotations
 
 import array
 import enum
+import errno
 import fcntl
 import hashlib
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,12 +152,14 @@ _scratch = _Scratch()
 class BlockFile:
     """The file of one content, opened when needed.
 
-    ``dropped_blocks`` counts blocks that were found damaged.
+    *on_loss* is called, with ``_lock`` held, when a block that was here is gone or has other bytes: whoever
+    keeps a sum over blocks starts again. ``losses`` counts the same.
     """
 
-    def __init__(self, directory: ContentDirectory, layout: Layout) -> None:
+    def __init__(self, directory: ContentDirectory, layout: Layout, *, on_loss: Callable[[], None]) -> None:
         # Given:
         self._directory = directory
+        self._on_loss = on_loss
         self.layout = layout
         self._lock = InvariantLock(self._check)
         # Changing, guarded by _lock:
@@ -170,7 +173,7 @@ class BlockFile:
         self._absent = layout.blocks
         self._sealed = False
         self._writing: set[int] = set()  # blocks that a thread of this process is writing
-        self.dropped_blocks = 0
+        self._losses = 0
 
     # -- what is here ---------------------------------------------------------------------------------
 
@@ -185,6 +188,12 @@ class BlockFile:
         """Complete, and the SHA-1 of the whole was verified, by this process or another."""
         with self._lock:
             return self._sealed
+
+    @property
+    def losses(self) -> int:
+        """How often a block was lost or replaced."""
+        with self._lock:
+            return self._losses
 
     def is_absent(self, block_no: int) -> bool:
         """The block is not known to be on disk; another process may have put it there since."""
@@ -203,12 +212,15 @@ class BlockFile:
 
     # -- reading --------------------------------------------------------------------------------------
 
-    def read_trusted(self, offset: int, view: memoryview) -> bool:
-        """Fill *view* from *offset* in one system call; False when a block of it is not trusted."""
+    def read_trusted(self, offset: int, view: memoryview, *, sealed_only: bool) -> bool:
+        """Fill *view* from *offset* in one system call; False when a block of it is not trusted.
+
+        A complete content that is not sealed is to be verified first; nothing is given of it.
+        """
         block_bytes = self.layout.block_bytes
         first, stop = offset // block_bytes, (offset + len(view) - 1) // block_bytes + 1
         with self._lock:
-            if self._descriptor is None or self._discarded:
+            if self._descriptor is None or self._discarded or not self._locked_may_give(sealed_only):
                 return False
             if self._states.count(_TRUSTED, first, stop) != stop - first:
                 return False
@@ -229,16 +241,26 @@ class BlockFile:
         finally:
             self._unpin()
 
-    def load(self, block_no: int, within: int, view: memoryview) -> bool:
+    def load(
+        self,
+        block_no: int,
+        within: int,
+        view: memoryview,
+        *,
+        sealed_only: bool = False,
+        unverified: bool = False,
+    ) -> bool:
         """Fill *view* from *within* block *block_no*, after checking the block if that is due.
 
-        False when the block is absent, or was damaged and has been dropped.
+        False when the block is absent, or was damaged and has been dropped, or when the content is
+        complete and not verified (*unverified*: this is the verification).
         """
         with self._pinned() as descriptor:
             with self._lock:
                 state, crc, identity = self._states[block_no], self._crcs[block_no], self._identity
                 sealed = self._sealed
-            if state == _ABSENT:
+                may_give = unverified or self._locked_may_give(sealed_only)
+            if state == _ABSENT or not may_give:
                 return False
             size = self.layout.block_size(block_no)
             block = view if within == 0 and len(view) == size else _scratch.view(size)
@@ -280,22 +302,31 @@ class BlockFile:
             return Put.REFUSED
         if there is not None:
             _write_all(descriptor, _NO_ENTRY, entry_offset)
-        _write_all(descriptor, data, self._data_offset(block_no))
-        _write_all(descriptor, encode_entry(block_no, crc), entry_offset)
+        try:
+            _write_all(descriptor, data, self._data_offset(block_no))
+            _write_all(descriptor, encode_entry(block_no, crc), entry_offset)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._directory.note_full()
+            return Put.REFUSED  # what is here already can still be read
         self._set(block_no, crc, _TRUSTED)
         return Put.STORED
 
-    def seal(self) -> bool:
-        """Record that the content is complete and verified; False when a block has gone meanwhile."""
+    def seal(self, losses: int) -> bool:
+        """Record that the content is complete and verified.
+
+        False when a block has gone since ``losses`` was what is given, which is before the verification.
+        """
         with self._pinned() as descriptor:
             with self._lock:
-                if self._absent:
+                if self._absent or self._losses != losses:
                     return False
                 table = b"".join(map(encode_entry, range(self.layout.blocks), self._crcs))
             _write_all(descriptor, self.layout.seal_of(table), _SEAL_OFFSET)
             identity = _identity(os.fstat(descriptor))
             with self._lock:
-                self._sealed, self._identity = self._absent == 0, identity
+                self._sealed, self._identity = self._absent == 0 and self._losses == losses, identity
                 return self._sealed
 
     def take_over_seal(self) -> bool:
@@ -372,6 +403,8 @@ class BlockFile:
                 self._descriptor = descriptor
                 # What was checked before holds only for the very same, sealed and untouched file.
                 if not (sealed and self._sealed and self._identity == identity):
+                    if self._absent < self.layout.blocks:
+                        self._locked_note_loss()
                     self._states = bytearray(self.layout.blocks)
                     self._absent = self.layout.blocks
                     self._locked_take_in(0, table)
@@ -424,9 +457,17 @@ class BlockFile:
         if before != _ABSENT and self._crcs[block_no] == crc:
             state = max(before, state)
         elif before != _ABSENT:
-            self._sealed = False
+            self._locked_note_loss()
         self._states[block_no] = state
         self._crcs[block_no] = crc
+
+    def _locked_may_give(self, sealed_only: bool) -> bool:
+        return self._sealed or (self._absent > 0 and not sealed_only)
+
+    def _locked_note_loss(self) -> None:
+        self._losses += 1
+        self._sealed = False
+        self._on_loss()
 
     def _distrust(self) -> None:
         """Somebody changed the file: every block is checked again before it is used."""
@@ -450,12 +491,15 @@ class BlockFile:
             if self._states[block_no] != _ABSENT and self._crcs[block_no] == crc:
                 self._states[block_no] = _ABSENT
                 self._absent += 1
-            self._sealed = False
-            self.dropped_blocks += 1
+            self._locked_note_loss()
         self._directory.note_dropped()
         with self._entry_lock(descriptor, block_no) as locked:
+            if not locked:
+                raise CacheError(
+                    f"block {block_no} of {self.layout.key} is damaged, and locked by somebody else"
+                )
             offset = _TABLE_OFFSET + block_no * _ENTRY.size
-            if locked and decode_entry(block_no, os.pread(descriptor, _ENTRY.size, offset)) == crc:
+            if decode_entry(block_no, os.pread(descriptor, _ENTRY.size, offset)) == crc:
                 _write_all(descriptor, _NO_ENTRY, offset)
         self._directory.complain(
             "damaged", f"block {block_no} of {self.layout.key} is damaged; fetching it again"

@@ -11,6 +11,7 @@ Parts::
     content              this module: handles, and the table of contents in use
     ├── shared_content   one content in this process: slots, flights, verification
     │   ├── download     the three ways to fetch, and every check of an answer
+    │   ├── flights      where readers wait
     │   ├── window       how far to read ahead
     │   └── running_hash SHA-1 in order, blocks in any order
     ├── block_file       one content on disk
@@ -43,14 +44,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from agorafs.cache.block_file import BlockFile, Layout, is_sealed_file
+from agorafs.cache.block_file import Layout, is_sealed_file
 from agorafs.cache.content_directory import ContentDirectory
 from agorafs.cache.content_values import Body, ContentLimits, ContentRef, ContentStats, Remote
 from agorafs.cache.download import Downloader
+from agorafs.cache.flights import Services, copy_of
 from agorafs.cache.locks import InvariantLock
 from agorafs.cache.memory import Memory
 from agorafs.cache.range_support import RangeSupport
-from agorafs.cache.shared_content import Services, SharedContent
+from agorafs.cache.shared_content import SharedContent
 from agorafs.cache.window import Window
 from agorafs.cache.workers import Workers
 from agorafs.clock import Clock
@@ -180,10 +182,7 @@ class ContentCache:
             if content is None:
                 content = self._idle.pop(key, None)
             if content is None:
-                file = None
-                if self._directory is not None:
-                    file = BlockFile(self._directory, Layout(key, ref.size, self._limits.block_bytes))
-                content = SharedContent(self._services, ref, file, self._generations.get(key, 0))
+                content = SharedContent(self._services, ref, self._directory, self._generations.get(key, 0))
             self._used[key] = (content, handles + 1)
             self._handles += 1
         content.open()
@@ -330,7 +329,7 @@ class OpenContent:
     def _current(self) -> SharedContent:
         with self._lock:
             if self._error is not None:
-                raise type(self._error)(*self._error.args) from self._error
+                raise copy_of(self._error) from self._error
             if self._content is None:
                 raise BadHandle(f"{self.ref} was closed")
             return self._content

@@ -332,6 +332,17 @@ class ContentDirectory:
             self._request_eviction()
         return allowed
 
+    def note_full(self) -> None:
+        """The disk took no more: write nothing until the next look finds room."""
+        with self._lock:
+            self._looked = True
+            self._room_bytes = 0
+            look = not self._look_requested
+            self._look_requested = True
+        self.complain("full", "the disk is full; reading on without keeping more")
+        if look:
+            self._request_eviction()
+
     def evict(self) -> None:
         """Look at the directory and remove the least recently used contents until there is room."""
         try:

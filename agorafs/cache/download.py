@@ -47,7 +47,7 @@ class ContentChanged(StaleHandle):
     """The archive answers with another version than before; blocks fetched so far are in doubt."""
 
 
-class Abandoned(AgoraFSError):  # noqa: N818 (named like its relatives in errors)
+class Abandoned(AgoraFSError):
     """The flight was called off before it got to a block. Never leaves ``cache``: the reader asks again."""
 
 

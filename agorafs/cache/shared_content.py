@@ -11,8 +11,8 @@ the SHA-1 of the whole has been checked, so the reader of the last missing block
 mismatch, and never sees a file that is complete and wrong. After a mismatch the content is *failed*: its
 file is removed, everybody who reads it gets the error, and the cache makes a new one for the next ``open``.
 
-Threads.  Order of locks: ``_lock`` of the content, then the leaves (``BlockFile``, ``Memory``, ``Workers``,
-``RunningHash``), which are taken one at a time. No lock is held over disk or network. ``_lock`` guards the
+Threads.  Order of locks: ``_lock`` of the content, then that of its ``BlockFile``, then the leaves (``Memory``,
+``Workers``, ``RangeSupport``, ``RunningHash``). No lock is held over disk or network. ``_lock`` guards the
 fields marked so, every ``Flight`` and ``Slot``, and the readers' windows.
 
 Invariants, run by ``_check``:
@@ -26,21 +26,17 @@ readers that wait for the block, and nobody else.
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 
 from agorafs.cache.block_file import BlockFile, Layout, Put
-from agorafs.cache.content_values import Body, ContentLimits, ContentRef
-from agorafs.cache.download import Abandoned, ContentChanged, Downloader, Flight
+from agorafs.cache.content_directory import ContentDirectory
+from agorafs.cache.content_values import Body, ContentRef
+from agorafs.cache.download import Abandoned, ContentChanged, Flight
+from agorafs.cache.flights import Services, Slot, copy_of
 from agorafs.cache.locks import InvariantLock
-from agorafs.cache.memory import Memory
-from agorafs.cache.range_support import RangeSupport
 from agorafs.cache.running_hash import RunningHash
 from agorafs.cache.window import Window
-from agorafs.cache.workers import Workers
-from agorafs.clock import Clock
 from agorafs.errors import (
     AgoraFSError,
     CacheError,
@@ -58,36 +54,12 @@ _WHOLE = -1  # the slot that stands for all blocks of a small content
 _owners = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all contents of a cache share."""
-
-    limits: ContentLimits
-    clock: Clock
-    memory: Memory
-    downloader: Downloader
-    ranges: RangeSupport
-    workers: Workers
-    stream_workers: Workers
-    bypass: Callable[[str], None]  # told why a content goes on without the disk
-    on_failure: Callable[[SharedContent, AgoraFSError], None]
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """Where readers wait for one block. ``data`` is set when the block is not to be had from disk."""
-
-    flight: Flight
-    done: threading.Event = field(default_factory=threading.Event)
-    waiters: int = 0
-    error: AgoraFSError | None = None
-    data: bytes | memoryview | None = None
-
-
 class SharedContent:
     """The one object per content and process; ``ContentCache`` makes it and counts its handles."""
 
-    def __init__(self, services: Services, ref: ContentRef, file: BlockFile | None, generation: int) -> None:
+    def __init__(
+        self, services: Services, ref: ContentRef, directory: ContentDirectory | None, generation: int
+    ) -> None:
         # Given and fixed:
         self._services = services
         self.key = ref.key
@@ -99,12 +71,14 @@ class SharedContent:
         self._hash = RunningHash(self._layout.blocks)
         self._lock = InvariantLock(self._check)
         # Changing, guarded by _lock:
-        self._file = file
+        self._file: BlockFile | None = None
+        if directory is not None:
+            self._file = BlockFile(directory, self._layout, on_loss=self._hash.reset)
         self._failure: AgoraFSError | None = None
         self._pending: dict[int, Slot] = {}
         self._read_ahead: list[Flight] = []
         self._stream: Flight | None = None
-        self._demanded_block = 0  # the furthest block a reader has asked for
+        self._demanded_block = 0  # the block that was read last
         self._etags: dict[tuple[str, int], str] = {}
 
     # -- state ----------------------------------------------------------------------------------------
@@ -143,6 +117,9 @@ class SharedContent:
             for flight in flights:
                 flight.cancelled = True
             self._stream = None
+            # A server may get other ETags for the same bytes in time; these served one session of readers.
+            self._etags.clear()
+            self._lock.condition.notify_all()
             file = self._file
         self._services.memory.forget(self._owner)
         if file is not None:
@@ -153,8 +130,10 @@ class SharedContent:
     def read_into(self, ref: ContentRef, window: Window, offset: int, view: memoryview) -> None:
         """Fill *view* with the bytes from *offset*; the range lies within the content, not empty."""
         self._raise_failure()
+        if self._read_trusted(offset, view, sealed_only=True):
+            return
         self._extend_read_ahead(ref, window, offset, len(view))
-        if not self._read_trusted(offset, view):
+        if not self._read_trusted(offset, view, sealed_only=self._is_small):
             block_bytes = self._layout.block_bytes
             stop_block = -(-(offset + len(view)) // block_bytes)
             done = 0
@@ -165,12 +144,10 @@ class SharedContent:
                 done += size
         self._raise_failure()  # found out while we copied
 
-    def _read_trusted(self, offset: int, view: memoryview) -> bool:
+    def _read_trusted(self, offset: int, view: memoryview, *, sealed_only: bool) -> bool:
         file = self._file
-        if file is None or not (file.is_sealed or (not self._is_small and not file.is_complete)):
-            return False
         try:
-            return file.read_trusted(offset, view)
+            return file is not None and file.read_trusted(offset, view, sealed_only=sealed_only)
         except CacheError as error:
             self._detach(file, error)
             return False
@@ -183,22 +160,22 @@ class SharedContent:
             self._raise_failure()
             if self._load(block_no, within, view):
                 return
-            kept = self._services.memory.get(self._owner, block_no)
-            if kept is not None:
-                view[:] = memoryview(kept)[within : within + len(view)]
-                return
-            slot = self._join_or_fetch(ref, block_no, stop_block)
-            if slot is None:
-                continue
-            if slot.error is not None:
-                if isinstance(slot.error, Abandoned):
+            data: bytes | memoryview | None = self._services.memory.get(self._owner, block_no)
+            start = within
+            if data is None:
+                slot = self._join_or_fetch(ref, block_no, stop_block)
+                if slot is None or isinstance(slot.error, Abandoned):
                     continue
-                raise _copy_of(slot.error) from slot.error
-            if slot.data is not None:
-                self._raise_failure()
+                if slot.error is not None:
+                    raise copy_of(slot.error) from slot.error
+                if slot.data is None:
+                    continue  # it is on disk now
+                data = slot.data
                 start = within + (block_no * self._layout.block_bytes if self._is_small else 0)
-                view[:] = memoryview(slot.data)[start : start + len(view)]
-                return
+            if not self._is_small and block_no == self._layout.blocks - 1:
+                self._verify_in_memory()
+            view[:] = memoryview(data)[start : start + len(view)]
+            return
         raise RemoteUnavailable(f"{ref}: too many readers for the memory that the cache may use")
 
     def _load(self, block_no: int, within: int, view: memoryview) -> bool:
@@ -208,49 +185,56 @@ class SharedContent:
             return False
         try:
             if file.is_absent(block_no):
-                file.refresh(
-                    0 if self._is_small else block_no, self._layout.blocks if self._is_small else block_no + 1
-                )
+                if self._is_small:
+                    file.refresh(0, self._layout.blocks)
+                else:
+                    file.refresh(block_no, block_no + 1)
             if file.is_complete and not file.is_sealed:
                 self._verify(file)
-            if self._is_small and not file.is_sealed:
-                return False
-            if file.load(block_no, within, view):
-                return True
-            if not file.is_absent(block_no):
-                raise CacheError(f"block {block_no} of {self.key} stays damaged")
+            return file.load(block_no, within, view, sealed_only=self._is_small)
         except CacheError as error:
             self._detach(file, error)
             return False
-        if file.dropped_blocks:
-            self._hash.reset()
-        return False
 
     # -- verification ---------------------------------------------------------------------------------
 
     def _verify(self, file: BlockFile) -> None:
         """Check the SHA-1 of a complete content, and seal it or fail it. May find damage instead."""
+        losses = file.losses
         if file.take_over_seal():
             return
         if self._sha1:
-            self._catch_up_hash(file, wait=True)
+            self._catch_up_hash(wait=True)
             if self._hash.result() is None:
                 return  # a block was dropped; it is fetched again
             self._conclude_hash()
             self._raise_failure()
-        file.seal()
+        file.seal(losses)
 
-    def _catch_up_hash(self, file: BlockFile, *, wait: bool) -> None:
+    def _verify_in_memory(self) -> None:
+        """Before the end of a content that the disk did not take: check it if all of it came by in order."""
+        if self._sha1:
+            self._catch_up_hash(wait=True)
+            self._conclude_hash()
+            self._raise_failure()
+
+    def _catch_up_hash(self, *, wait: bool) -> None:
+        """Hash what has arrived out of order, from disk or memory."""
+
         def load(block_no: int) -> memoryview | None:
             view = buffer[: self._layout.block_size(block_no)]
-            return view if not file.is_absent(block_no) and file.load(block_no, 0, view) else None
+            if file is not None and file.load(block_no, 0, view, unverified=True):
+                return view
+            kept = self._services.memory.get(self._owner, block_no)
+            return None if kept is None else memoryview(kept)
 
         limits = self._services.limits
+        file = self._file
         with self._services.memory.buffer(limits.block_bytes, limits.stall_s) as buffer:
-            dropped = file.dropped_blocks
-            self._hash.catch_up(load, wait=wait)
-            if file.dropped_blocks != dropped:
-                self._hash.reset()
+            try:
+                self._hash.catch_up(load, wait=wait)
+            except CacheError as error:
+                self._detach(file, error)
 
     def _conclude_hash(self) -> None:
         digest = self._hash.result()
@@ -270,9 +254,9 @@ class SharedContent:
                 self._stream.cancelled = True
                 self._stream = None
             file = self._file
+            self._lock.condition.notify_all()
         for slot in slots:
-            slot.error = error
-            slot.done.set()
+            slot.fail(error)
         self._services.memory.forget(self._owner)
         if file is not None:
             file.discard()
@@ -281,11 +265,11 @@ class SharedContent:
     def _raise_failure(self) -> None:
         failure = self._failure
         if failure is not None:
-            raise _copy_of(failure) from failure
+            raise copy_of(failure) from failure
 
-    def _detach(self, file: BlockFile, error: CacheError) -> None:
+    def _detach(self, file: BlockFile | None, error: CacheError) -> None:
         """Go on without the disk; a discarded file is not the disk's fault."""
-        if self._failure is not None:
+        if file is None or self._failure is not None:
             return
         with self._lock:
             if self._file is not file:
@@ -301,28 +285,33 @@ class SharedContent:
 
         None: something changed; look again.
         """
+        key = _WHOLE if self._is_small else block_no
+        run: Flight | None = None
         with self._lock:
             if self._failure is not None:
                 return None
-            self._demanded_block = max(self._demanded_block, block_no)
-            slot = self._pending.get(_WHOLE if self._is_small else block_no)
+            slot = self._pending.get(key)
             if slot is not None and slot.flight.cancelled:
+                slot.fail(Abandoned("called off"))
+                del self._pending[key]
                 slot = None
-            run: Flight | None = None
             if slot is not None:
                 if not slot.flight.claimed:
                     run = slot.flight
             elif self._is_small:
                 run = Flight(0, self._layout.blocks)
-                slot = self._pending[_WHOLE] = Slot(run)
+                slot = self._pending[key] = Slot(run)
+            elif self._file is not None and not self._file.is_absent(block_no):
+                return None  # came meanwhile
             elif self._services.ranges.is_missing(ref.archive):
                 slot = self._locked_join_stream(ref, block_no)
             else:
                 run = Flight(block_no, self._locked_stop_of_gap(block_no, stop_block), position=block_no)
                 self._locked_add_slots(run)
-                slot = self._pending[block_no]
+                slot = self._pending[key]
             if run is not None:
                 run.claimed = True
+            is_ours = self._pending.get(key) is slot
             slot.waiters += 1
         try:
             if run is not None and self._is_small:
@@ -333,7 +322,7 @@ class SharedContent:
         finally:
             with self._lock:
                 slot.waiters -= 1
-        return slot
+        return slot if is_ours else None
 
     def _locked_stop_of_gap(self, first: int, limit: int) -> int:
         stop = first + 1
@@ -374,8 +363,7 @@ class SharedContent:
             if self._stream is flight:
                 self._stream = None
         for _, slot in left:
-            slot.error = error
-            slot.done.set()
+            slot.fail(error)
 
     # -- flights --------------------------------------------------------------------------------------
 
@@ -390,8 +378,7 @@ class SharedContent:
                     slot = self._pending.get(_WHOLE)
                     if slot is not None and slot.flight is flight:
                         del self._pending[_WHOLE]
-                        slot.data = buffer
-                        slot.done.set()
+                        slot.deliver(buffer)
         except AgoraFSError as raised:
             error = raised
         finally:
@@ -404,9 +391,11 @@ class SharedContent:
         file = self._file
         if file is not None:
             try:
-                if all(file.put(no, block, replace=True) is Put.STORED for no, block in enumerate(blocks)):
-                    file.seal()
-                    return
+                for _ in range(2):  # replacing what was damaged counts as a loss; then all is in place
+                    losses = file.losses
+                    stored = [file.put(no, block, replace=True) for no, block in enumerate(blocks)]
+                    if stored.count(Put.STORED) == len(blocks) and file.seal(losses):
+                        return
             except CacheError as error:
                 self._detach(file, error)
         for no, block in enumerate(blocks):
@@ -444,7 +433,7 @@ class SharedContent:
                 if slot.flight is flight:
                     slot.flight = stream
             self._stream = stream
-        if not self._services.stream_workers.submit(lambda: self._run_stream(ref, stream, body)):
+        if not self._services.stream_workers.submit(partial(self._run_stream, ref, stream, body)):
             body.close()
             self._land(stream, RemoteUnavailable("the cache is closed"))
         return True
@@ -463,9 +452,9 @@ class SharedContent:
         if stream is None:
             stream = Flight(0, self._layout.blocks, streaming=True, claimed=True)
             self._stream = stream
-            started = stream
-            self._services.stream_workers.submit(lambda: self._run_stream(ref, started, None))
+            self._services.stream_workers.submit(partial(self._run_stream, ref, stream, None))
         slot = self._pending[block_no] = Slot(stream)
+        self._lock.condition.notify_all()  # _throttle
         return slot
 
     def _run_stream(self, ref: ContentRef, stream: Flight, body: Body | None) -> None:
@@ -514,8 +503,7 @@ class SharedContent:
             else:
                 slot = None
         if slot is not None:
-            slot.data = data
-            slot.done.set()
+            slot.deliver(data)
         if flight.streaming and outcome is Put.REFUSED:
             self._throttle(flight)
 
@@ -560,7 +548,7 @@ class SharedContent:
             self._demanded_block = (offset + size - 1) // self._layout.block_bytes
             self._lock.condition.notify_all()
         for flight in flights:
-            if not self._services.workers.submit(lambda flight=flight: self._run_read_ahead(ref, flight)):  # type: ignore[misc]
+            if not self._services.workers.submit(partial(self._run_read_ahead, ref, flight)):
                 self._land(flight, Abandoned("the cache is closed"))
 
     def _locked_plan(self, window: Window, ahead_bytes: int) -> list[Flight]:
@@ -604,13 +592,10 @@ class SharedContent:
             self._land(flight, Abandoned("the reader went elsewhere"))
             return
         self._run_range(ref, flight)
-        file = self._file
-        if file is not None and self._sha1:
-            try:
-                self._catch_up_hash(file, wait=False)
-            except AgoraFSError as error:
-                if isinstance(error, CacheError):
-                    self._detach(file, error)
+        if self._sha1:
+            # No matter when there is no memory for it now: the reader of the last block catches up.
+            with suppress(RemoteTimeout):
+                self._catch_up_hash(wait=False)
 
     def _check(self) -> None:
         for block_no, slot in self._pending.items():
@@ -620,8 +605,3 @@ class SharedContent:
             assert not slot.done.is_set()
         assert self._failure is None or not self._pending
         assert self._stream is None or self._stream.streaming
-
-
-def _copy_of(error: AgoraFSError) -> AgoraFSError:
-    """The same error for another thread: one exception object can not carry two tracebacks."""
-    return type(error)(*error.args)
