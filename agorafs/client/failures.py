@@ -92,11 +92,13 @@ def _reason(error: BaseException) -> str:
 def _tls_failure(error: BaseException, host: str) -> TlsError | None:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
+            why = getattr(cause, "verify_message", None) or "verification failed"
             return TlsError(
-                f"the certificate of {host} is not trusted: {cause.verify_message or cause.reason}; if the site "
-                "has its own certificate authority, name its certificate with --ca-bundle FILE"
+                f"the certificate of {host} is not trusted: {why}; if the site has its own certificate "
+                "authority, name its certificate with --ca-bundle FILE"
             )
-        if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        is_tls = isinstance(cause, ssl.SSLError)
+        if is_tls and getattr(cause, "reason", None) in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
             return TlsError(
                 f"{host} does not speak TLS on this port; is its address http:// or another port?"
             )

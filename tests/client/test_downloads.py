@@ -170,7 +170,13 @@ def test_an_encoded_body_is_refused(server, transport):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(401, NotAuthenticated), (403, PermissionDenied), (404, NotFound), (410, NotFound), (500, RemoteUnavailable)],
+    [
+        (401, NotAuthenticated),
+        (403, PermissionDenied),
+        (404, NotFound),
+        (410, NotFound),
+        (500, RemoteUnavailable),
+    ],
 )
 def test_a_status_becomes_its_error(server, transport, status, error):
     server.on(PATH, answer_json({"detail": "no"}, status))
@@ -213,7 +219,10 @@ def test_a_range_that_is_cut_is_never_a_short_range(server, transport):
 def test_a_range_of_unannounced_length_that_is_cut_is_never_a_short_range(server, transport):
     head = b"HTTP/1.1 206 Part\r\nContent-Range: bytes 0-999/5000\r\nConnection: close\r\n\r\n"
     server.on(PATH, raw(head + b"x" * 400))
-    with transport.open_body(PATH, ByteRange(0, 1000)) as body, pytest.raises(RemoteUnavailable, match="600 bytes"):
+    with (
+        transport.open_body(PATH, ByteRange(0, 1000)) as body,
+        pytest.raises(RemoteUnavailable, match="600 bytes"),
+    ):
         read_all(body)
 
 

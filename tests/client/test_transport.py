@@ -143,7 +143,9 @@ def test_a_passing_status_that_stays_ends_at_the_deadline(server, transport, clo
     assert len(server.seen) > 3
 
 
-def test_the_pause_doubles_up_to_a_limit_and_is_shortened_by_up_to_half(server, make_transport, clock, monkeypatch):
+def test_the_pause_doubles_up_to_a_limit_and_is_shortened_by_up_to_half(
+    server, make_transport, clock, monkeypatch
+):
     pauses = []
     monkeypatch.setattr(clock, "sleep", lambda seconds: (pauses.append(seconds), clock.advance(seconds)))
     server.on(PATH, answer(b"", 503))
@@ -303,7 +305,9 @@ def test_the_credential_stays_away_after_a_redirect_leads_back(server, transport
 
 def test_netrc_never_speaks_for_the_user(server, make_transport, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login thief password thief\nmachine localhost login thief password thief\n")
+    netrc.write_text(
+        "machine 127.0.0.1 login thief password thief\nmachine localhost login thief password thief\n"
+    )
     monkeypatch.setenv("NETRC", str(netrc))
     transport = make_transport()
     transport._session.trust_env = True  # as for a server on another machine

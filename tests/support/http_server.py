@@ -50,7 +50,12 @@ class Connection:
         self.socket.sendall(data)
 
     def send_head(self, status: int, headers: Mapping[str, str], reason: str = "Reason") -> None:
-        lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        lines = [
+            f"HTTP/1.1 {status} {reason}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            "",
+            "",
+        ]
         self.send("\r\n".join(lines).encode("latin-1"))
 
     def reset(self) -> None:
