@@ -63,7 +63,7 @@ _NIFTI = ("anatomical.nii", "functional.nii", "example4d.nii.gz", "example_nifti
 _MINC = ("small.mnc", "tiny.mnc", "minc2_4d.mnc")
 
 
-class DemoUnavailable(RuntimeError):  # noqa: N818  names what is the matter, as the other errors do
+class DemoUnavailable(RuntimeError):
     """The demo data can not be made; the message is one line that says what to install."""
 
 

@@ -180,8 +180,12 @@ class FileSystem:
     # -- changing ------------------------------------------------------------------------------------
 
     def refuse_change(self, path: str, what: str) -> NoReturn:
-        """Refuse a change of *path*; the reason can be read back as ``user.agora.error``."""
+        """Refuse a change of *path*; the reason can be read back as ``user.agora.error``.
+
+        The directory carries it too, since what was to be created has no attributes.
+        """
         error = ReadOnly(f"{path}: {what} is refused, agorafs mounts the archive read-only")
+        self.complaints.note(path.rpartition("/")[0] or "/", error)
         self.complaints.note(path, error)
         raise error
 
