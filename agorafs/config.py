@@ -257,9 +257,12 @@ def _own_directory(kind: str, variable: str) -> Path:
     # Imported here: importing this module must stay quick, for ``agorafs --help``.
     import platformdirs
 
-    directory = Path(getattr(platformdirs.PlatformDirs("agorafs", appauthor=False), kind))
+    try:
+        directory = Path(getattr(platformdirs.PlatformDirs("agorafs", appauthor=False), kind))
+    except RuntimeError:  # of newer versions of platformdirs, where older ones leave "~" as it is
+        directory = Path("~")
     if not directory.is_absolute():
-        # Neither HOME nor an entry in the user database, so that "~" stayed. A guess below /tmp could be
+        # Neither HOME nor an entry in the user database. A guess below /tmp could be
         # another user's; patients' data must not end up there.
         raise UsageError(f"no home directory is known: set {variable}", ExitStatus.CONFIGURATION)
     return directory

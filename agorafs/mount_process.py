@@ -166,10 +166,10 @@ class MountProcess:
             _LOGGER.info("%s is unmounted", self._mountpoint)
 
     def _on_ready(self) -> None:
+        self._report.ready()  # first, so that who sees the line in the log may also rely on it
         _LOGGER.info(
             "agorafs %s: %s is mounted at %s", __version__, self._resolved.settings.url, self._mountpoint
         )
-        self._report.ready()
 
     def _hide(self, credential: Credential | None) -> None:
         if self._formatter is not None:

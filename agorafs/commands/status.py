@@ -1,7 +1,8 @@
 """Show this user's mounts and how they are.
 
-Exit status 0 when every mount shown is well, 4 when one has no server or does not answer, 7 when one was left
-behind by a crash or the directory asked for is not a mount.
+Exit status 0 when every mount shown is well, 3 when the server refuses the key of one, 4 when one has no
+server or does not answer, 7 when one was left behind by a crash or the directory asked for is not a mount;
+of several the largest.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ from agorafs.registry import MountRecord, live_mounts
 
 _ANSWER_TIMEOUT_S = 5.0  # the answer is made from memory
 
+# What ``Client.condition`` says, as an exit status.
+_SERVER_STATUS = {
+    "ok": ExitStatus.OK,
+    "away": ExitStatus.UNAVAILABLE,
+    "refused": ExitStatus.NOT_AUTHENTICATED,
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``agorafs status`` understands."""
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", help="only this mount")
     parser.add_argument("--json", action="store_true", help='one JSON object: {"mounts": […]}')
-    parser.epilog = "Exit status: 0 all is well, 4 no server or no answer, 7 left by a crash or not a mount."
+    parser.epilog = "Exit status: 0 well, 3 key refused, 4 no server or no answer, 7 dead or not a mount."
     parser.add_argument("--state-dir", metavar="DIR", help="as given to mount")
 
 
@@ -87,15 +95,12 @@ def _left_behind(known: set[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _problem(mount: Mapping[str, Any]) -> object:
-    status = mount.get("status")
-    return mount.get("problem") or (status.get("problem") if isinstance(status, dict) else None)
-
-
 def _exit_status(mount: Mapping[str, Any]) -> ExitStatus:
     if mount["state"] == "dead":
         return ExitStatus.MOUNT_POINT
-    return ExitStatus.UNAVAILABLE if _problem(mount) else ExitStatus.OK
+    if mount["state"] == "not answering":
+        return ExitStatus.UNAVAILABLE
+    return _SERVER_STATUS.get(mount["status"].get("server"), ExitStatus.UNAVAILABLE)
 
 
 def _as_text(mount: Mapping[str, Any]) -> str:
