@@ -35,7 +35,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _UNSATISFIED_RANGE = re.compile(r"bytes \*/(\d{1,18})")
 
 
-class RangeNotHonoured(ProtocolError):  # noqa: N818 (named like its relatives in errors)
+class RangeNotHonoured(ProtocolError):
     """The server answered a range with another range, or with 416.
 
     It then has no usable ranges (a plain GET may still work), or the datafile is shorter than was thought;

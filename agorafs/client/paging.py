@@ -27,7 +27,7 @@ _TRIES = 3
 _LIMIT_FACTOR = 10
 
 
-class _ListChanged(Exception):  # noqa: N818 (never leaves this module)
+class _ListChanged(Exception):
     """The list changed between two of its pages."""
 
 

@@ -102,7 +102,7 @@ class _Request:
     is_download: bool = False
 
 
-class _AttemptFailed(Exception):  # noqa: N818 (never leaves this module)
+class _AttemptFailed(Exception):
     """One attempt failed in a way that may pass."""
 
     def __init__(

@@ -147,7 +147,12 @@ def test_the_pause_doubles_up_to_a_limit_and_is_shortened_by_up_to_half(
     server, make_transport, clock, monkeypatch
 ):
     pauses = []
-    monkeypatch.setattr(clock, "sleep", lambda seconds: (pauses.append(seconds), clock.advance(seconds)))
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(clock, "sleep", sleep)
     server.on(PATH, answer(b"", 503))
     with pytest.raises(RemoteUnavailable):
         make_transport(random=lambda: 0.0).get_json(PATH, deadline_s=30)
@@ -436,7 +441,7 @@ def test_the_key_is_in_no_log_line_of_any_library_and_no_error(server, transport
 
 
 def test_a_certificate_file_that_is_missing_is_refused_at_once(make_transport, tmp_path):
-    with pytest.raises(UsageError, match="missing.pem.*No such file") as caught:
+    with pytest.raises(UsageError, match=r"missing\.pem.*No such file") as caught:
         make_transport(verify=tmp_path / "missing.pem")
     assert caught.value.exit_status is ExitStatus.CONFIGURATION
 
