@@ -140,3 +140,10 @@ def test_jcamp_values_become_numbers_text_and_lists(tmp_path):
     assert records["ACQ_struct"] == "(1, <a>, 3)"
     assert records["ACQ_station"] == "Biospec 94/20"
     assert "END" not in records
+
+
+def test_a_few_bytes_that_stand_for_a_huge_array_do_not_fill_the_memory(tmp_path):
+    path = tmp_path / "acqp"
+    path.write_text("##$Bomb=( 9 )\n" + "@9999999*(0) " * 10_000)
+    bomb = read_jcamp(path)["Bomb"]
+    assert isinstance(bomb, list) and bomb == [0] * 10_000

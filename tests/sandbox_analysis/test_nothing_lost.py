@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agorafs.sandbox.analysis import analyse
@@ -67,7 +67,11 @@ _TREES = st.dictionaries(_TARGETS, _CONTENTS, min_size=1, max_size=12)
 _STUDY = {"s/subject": b"##TITLE=x\n", "s/1/fid": b"", "s/1/pdata/1/2dseq": b""}
 
 
-@settings(max_examples=150, deadline=None)
+# Reading files takes as long as a loaded machine takes; that is no fault of the analysis.
+_UNTIMED = [HealthCheck.too_slow]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=_UNTIMED)
 @given(_TREES, st.booleans(), st.data())
 def test_every_uploaded_file_is_in_exactly_one_dataset(tree, with_study, data):
     """With and without an import JSON and relations, valid or not."""
@@ -91,7 +95,7 @@ def test_every_uploaded_file_is_in_exactly_one_dataset(tree, with_study, data):
             assert placed_targets(plan) == sorted(tree)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=_UNTIMED)
 @given(_TREES, st.randoms(use_true_random=False))
 def test_the_plan_does_not_depend_on_the_order_of_the_files(tree, random):
     with tempfile.TemporaryDirectory() as directory:

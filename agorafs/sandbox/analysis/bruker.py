@@ -188,7 +188,7 @@ def _patient_of(subject: Mapping[str, Value]) -> PlannedPatient | None:
 
 def _moment(records: Mapping[str, Value], epoch_name: str, text_name: str) -> str | None:
     """Return a time, kept as seconds since 1970 (sometimes the first of a triple), or as text."""
-    seconds = re.match(r"\(?\s*(\d+)", first_text(records.get(epoch_name)))
+    seconds = re.match(r"\(?\s*([0-9]{1,12})", first_text(records.get(epoch_name)))
     if seconds is not None and int(seconds[1]) > 0:
         return epoch_timestamp(int(seconds[1]))
     text = first_text(records.get(text_name))

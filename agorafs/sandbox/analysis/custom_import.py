@@ -112,8 +112,8 @@ def _apply(content: object, uploads: Sequence[UploadedFile]) -> CustomImport:
 def _take_files(value: object, where: str, waiting: Mapping[str, list[UploadedFile]]) -> list[UploadedFile]:
     taken = []
     for number, entry in enumerate(_list(value, where)):
-        name = clean_text(_mapping(entry, f"{where}[{number}]").get("File"))
-        if not waiting.get(name):
+        name = _mapping(entry, f"{where}[{number}]").get("File")
+        if not isinstance(name, str) or not waiting.get(name):
             raise _MalformedError(f"{where}[{number}] names {name!r}, which is not among the uploaded files")
         taken.append(waiting[name].pop(0))
     return taken

@@ -58,9 +58,8 @@ def _json_value(value: object, representation: str) -> Any:
     if isinstance(value, (MultiValue, list, tuple)):
         members = [_json_value(member, representation) for member in value]
         return None if None in members else members
-    if representation in _WHOLE | _DECIMAL:
-        number = None if value is None else to_number(value)
-        if number is None:
-            return None
-        return int(number) if representation in _WHOLE else number
+    if representation in _WHOLE:
+        return int(str(value))  # 64-bit values do not fit a float
+    if representation in _DECIMAL:
+        return to_number(value)
     return clean_text(value)

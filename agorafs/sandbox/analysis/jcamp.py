@@ -34,8 +34,8 @@ _COMMENT = re.compile(r"^\$\$.*$", re.MULTILINE)
 _DIMENSIONS = re.compile(r"\(\s*\d+(?:\s*,\s*\d+)*\s*\)\s*")
 _STRING = re.compile(r"<([^<>]*)>")
 # ParaVision 6 writes n equal values in a row as ``@n*(value)``.
-_REPEATED = re.compile(r"@(\d{1,7})\*\(([^()]*)\)")
-_MAX_VALUES = 10_000
+_REPEATED = re.compile(r"@([0-9]{1,7})\*\(([^()\s]*)\)")
+_MAX_VALUES = 10_000  # of a longer array only the first are kept: a few bytes may stand for gigabytes
 
 
 def is_jcamp(path: Path) -> bool:
@@ -78,19 +78,25 @@ def _parse(text: str) -> Value:
     if text.startswith("<"):
         strings: list[Scalar] = [clean_text(string) for string in _STRING.findall(text)]
         return strings[0] if len(strings) == 1 else strings
-    text = _REPEATED.sub(_repeat, text)
-    words = text.split()
+    words = _words(text)
     if is_array and len(words) > 1:
         return [_scalar(word) for word in words]
     return _scalar(clean_text(text))
 
 
-def _repeat(match: re.Match[str]) -> str:
-    return " ".join([match[2]] * min(int(match[1]), _MAX_VALUES))
+def _words(text: str) -> list[str]:
+    words: list[str] = []
+    for word in text.split():
+        repeated = _REPEATED.fullmatch(word)
+        count, value = (1, word) if repeated is None else (int(repeated[1]), repeated[2])
+        words += [value] * min(count, _MAX_VALUES - len(words))
+        if len(words) >= _MAX_VALUES:
+            break
+    return words
 
 
 def _scalar(word: str) -> Scalar:
     number = to_number(word)
     if number is None:
         return word
-    return int(number) if re.fullmatch(r"[+-]?\d+", word) else number
+    return int(word) if re.fullmatch(r"[+-]?[0-9]+", word) else number

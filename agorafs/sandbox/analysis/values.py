@@ -18,6 +18,7 @@ from collections.abc import Iterable
 # Identifiers that no header supplies are derived from this name and the content (see ``content_uid``).
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "agorafs.sandbox.analysis")
 
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _DATE = re.compile(r"\s*(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})")
 _DATE_DAY_FIRST = re.compile(r"\s*(\d{1,2})\.(\d{1,2})\.(\d{4})\s*$")
@@ -35,17 +36,19 @@ def clean_text(value: object) -> str:
 
 def to_number(value: object) -> float | None:
     """Return *value* as a finite number, or ``None``."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
+    text = str(value).strip()
+    if _NUMBER.fullmatch(text) is None:
+        return None  # ``float`` would also take "1_000", "nan" and digits of other scripts
+    number = float(text)
     return number if math.isfinite(number) else None
 
 
 def to_integer(value: object) -> int | None:
-    """Return *value* as an integer, or ``None`` when it is not a whole number."""
+    """Return *value* as an integer of 32 bits, which is what IS of DICOM can hold, or ``None``."""
     number = to_number(value)
-    return int(number) if number is not None and number.is_integer() else None
+    if number is None or not number.is_integer() or abs(number) >= 2**31:
+        return None
+    return int(number)
 
 
 def parse_date(value: object) -> dt.date | None:
