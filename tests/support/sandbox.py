@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
+from requests import Response, Session
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -41,7 +41,7 @@ class SandboxProcess:
         self._seed = seed
         self._arguments = tuple(arguments)
         self._process: subprocess.Popen[bytes] | None = None
-        self._session = requests.Session()
+        self._session = Session()
         self._session.trust_env = False
         self.start(port)
 
@@ -125,7 +125,7 @@ class SandboxProcess:
 
     # -- the API, for tests that speak it plainly ----------------------------------------------------
 
-    def api(self, method: str, path: str, *, user: str = "admin", **options: Any) -> requests.Response:
+    def api(self, method: str, path: str, *, user: str = "admin", **options: Any) -> Response:
         """Send a request below ``/api/`` with the key of *user*; redirects are not followed."""
         headers = {"Authorization": f"X-Agora-Api-Key {self.users[user]}", **options.pop("headers", {})}
         options.setdefault("timeout", 30)
@@ -230,7 +230,7 @@ class SandboxProcess:
         total_size: int | None = None,
         user: str = "admin",
         **fields: str,
-    ) -> requests.Response:
+    ) -> Response:
         """Send one chunk the way the vendor's clients do."""
         form = {
             "description": "",
