@@ -30,6 +30,9 @@ from agorafs.vfs.dot_agora import DotAgora
 
 log = logging.getLogger(__name__)
 
+# Somebody waits for the mount and wants to know soon that a server is away.
+_FIRST_DEADLINE_S = 10.0
+
 
 class Stack:
     """The layers of one mount. ``on_refreshed`` is told which paths may look different after a refresh."""
@@ -96,7 +99,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
     with contextlib.ExitStack() as on_failure:
         client = _client(settings, clock)
         on_failure.callback(client.close)
-        version, user = check_server(client)
+        version, user = check_server(client, deadline_s=min(settings.deadline_s, _FIRST_DEADLINE_S))
         contents = ContentCache(
             settings.cache_directory / "content", client, limits=_content_limits(settings), clock=clock
         )

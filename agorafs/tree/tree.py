@@ -43,7 +43,7 @@ from agorafs.client.records import (
     User,
 )
 from agorafs.clock import Clock
-from agorafs.errors import NameTooLong, NotADirectory, NotFound
+from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError
 from agorafs.tree import listing as build
 from agorafs.tree.inodes import ROOT_INODE
 from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, SiblingLink, exam_link_name
@@ -387,8 +387,9 @@ class Tree:
     def _fetch_exam(self, key: DirKey) -> Found:
         try:
             tree = self._archive.exam_tree(key.id)
-        except NotFound:
-            # The exam is gone, or this server has no such call: the plain calls tell which.
+        except (NotFound, ProtocolError) as error:
+            # The exam is gone, or this server has no such call, or another form of it: the plain calls tell.
+            log.debug("exam %s has no tree: %s", key.id, error)
             return self._fetch_exam_plainly(key)
         also = {}
         for branch in tree.series:

@@ -36,6 +36,7 @@ class MemoryArchive:
         self.calls: list[str] = []
         self.fail_with: Exception | None = None
         self.without: set[str] = set()
+        self.missing_call_error: Exception = NotFound("no such endpoint")
         self.user = User(1, "ann", False)
         self.bare_datasets = False  # answers leave ``datafiles`` out
         self._projects: dict[int, Project] = {}
@@ -150,7 +151,7 @@ class MemoryArchive:
         if self.fail_with is not None:
             raise self.fail_with
         if call in self.without:
-            raise NotFound(f"no such endpoint: {call}")
+            raise self.missing_call_error
 
     def _given(self, table: dict[int, Any], object_id: int) -> Any:
         if object_id not in table:

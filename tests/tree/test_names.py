@@ -132,7 +132,10 @@ def test_all_names_of_a_directory_are_legal_and_different(objects):
 
 @given(st.lists(st.tuples(names, st.booleans()), min_size=1, max_size=12), names)
 def test_no_name_changes_when_a_sibling_appears(objects, newcomer):
-    """New objects have higher ids than all before them."""
+    """No name changes when a sibling appears.
+
+    New objects have higher ids than all before them.
+    """
     wanted = [
         Named(legal_name(text, f"dataset {number}"), "dataset", number, is_directory)
         for number, (text, is_directory) in enumerate(objects, 1)

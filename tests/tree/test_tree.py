@@ -6,7 +6,7 @@ import pytest
 
 from agorafs.cache.metadata import Freshness
 from agorafs.client.records import Kind, RemoteRef, Role
-from agorafs.errors import NameTooLong, NotADirectory, NotFound, RemoteUnavailable
+from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError, RemoteUnavailable
 from agorafs.tree.listing import DirKey, LinkTarget
 from agorafs.tree.tree import Tree
 from tests.support.manual_clock import ManualClock
@@ -224,6 +224,7 @@ def test_an_exam_whose_name_reads_like_a_link_to_another_is_not_taken_for_it(tre
 
 
 def test_a_listing_costs_one_request_cold_and_none_warm(tree, archive):
+    """A listing costs at most one request, and none while it is fresh."""
     project = archive.add_project("P")
     sub = archive.add_folder("sub", project.root_folder)
     for number in range(50):
@@ -253,7 +254,9 @@ def test_walking_an_exam_costs_one_request(tree, archive):
     assert archive.calls == [f"exam_tree {exam.id}"]
 
 
-def test_a_server_without_the_tree_call_shows_the_same(tree, archive):
+@pytest.mark.parametrize("error", [NotFound("no such endpoint"), ProtocolError("another form of tree")])
+def test_a_server_without_the_tree_call_shows_the_same(tree, archive, error):
+    archive.missing_call_error = error
     project = archive.add_project("P")
     exam = archive.add_exam(project.id, "E")
     series = archive.add_series(exam.id, "S")
@@ -307,6 +310,7 @@ def test_refresh_finds_a_path_that_did_not_exist_a_moment_ago(tree, archive):
 
 
 def test_an_unreachable_server_takes_nothing_away_that_was_there(tree, archive, clock):
+    """Unreachable is never shown as deleted."""
     project = archive.add_project("P")
     archive.add_folder("known", project.root_folder)
     archive.add_folder("unknown", project.root_folder)
@@ -344,6 +348,7 @@ def test_an_observer_and_a_locked_exam_allow_no_change(tree, archive):
 
 
 def test_inode_numbers_are_the_same_in_every_mount(archive, clock):
+    """Inode numbers are the same in every mount."""
     project = archive.add_project("P")
     exam = archive.add_exam(project.id, "E", patient=archive.add_patient("X").id)
     series = archive.add_series(exam.id, "S")

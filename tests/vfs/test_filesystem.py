@@ -114,6 +114,7 @@ def names(filesystem, path):
 
 
 def test_attributes_are_true_before_open(filesystem, archive, project):
+    """Size, time and mode are true before a file is opened."""
     dataset = archive.add_dataset({"x.bin": b"12345"}, folder=project.root_folder)
     archive.calls.clear()
     attr = filesystem.getattr("/projects/P/folders/x.bin")
@@ -261,6 +262,7 @@ def test_opening_what_is_no_file_fails_as_in_posix(filesystem, project):
 
 @pytest.mark.parametrize("name", [".Trash-1000", ".hidden", ".directory", "autorun.inf", "._x", ".git"])
 def test_names_that_desktops_probe_for_are_answered_from_memory(filesystem, archive, project, name):
+    """Names that desktops probe for are answered from memory."""
     filesystem.readdir("/projects/P/folders")
     archive.fail_with = RemoteUnavailable("away")
     archive.calls.clear()
