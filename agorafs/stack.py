@@ -116,8 +116,9 @@ def _client(settings: Settings, clock: Clock) -> Client:
         settings.credential,
         timeouts=Timeouts(
             connect_s=settings.connect_timeout_s,
-            first_byte_s=settings.first_byte_timeout_s,
-            between_bytes_s=settings.between_bytes_timeout_s,
+            # deadline_s is the longest wait of a file operation, so no single wait may be longer
+            first_byte_s=min(settings.first_byte_timeout_s, settings.deadline_s),
+            between_bytes_s=min(settings.between_bytes_timeout_s, settings.deadline_s),
             deadline_s=settings.deadline_s,
         ),
         verify=True if settings.ca_bundle is None else settings.ca_bundle,
@@ -136,7 +137,7 @@ def _content_limits(settings: Settings) -> ContentLimits:
         min_free_bytes=settings.cache_min_free_bytes,
         memory_max_bytes=settings.memory_max_bytes,
         window_max_bytes=settings.window_max_bytes,
-        stall_s=settings.between_bytes_timeout_s,
+        stall_s=min(settings.between_bytes_timeout_s, settings.deadline_s),
     )
 
 
