@@ -184,8 +184,7 @@ def _time_test(operator: str, wanted: str) -> Test | None:
         )
     take = _PARTS.get(part)
     if take is not None:
-        number = int(wanted)
-        return lambda value: value is not None and take(_moment(value)) == number
+        return _ordered_test(comparison or "exact", wanted, int, lambda value: take(_moment(value)))
     return _ordered_test(operator, wanted, _moment, _moment)
 
 

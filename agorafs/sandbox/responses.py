@@ -108,7 +108,7 @@ class ContentResponse(web.StreamResponse):
         writer = await super().prepare(request)
         if part.length and request.method != "HEAD":
             transport = request.transport
-            if transport is None:
+            if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client went away")
             # Over TLS the event loop falls back to reading and writing by itself.
             self.sent_bytes = await asyncio.get_running_loop().sendfile(

@@ -127,6 +127,9 @@ class Sandbox:
                 await response.prepare(request)
                 await response.write_eof()
             return response
+        except ConnectionError:
+            # The client went away, or a fault cut it off. aiohttp finds the connection closed and sends nothing.
+            return response or web.Response()
         finally:
             self._record(request, path, response)
 
