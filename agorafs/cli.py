@@ -19,11 +19,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
 from types import ModuleType
 from typing import NoReturn
 
 from agorafs import __version__
+from agorafs.config import did_you_mean
 from agorafs.errors import AgoraFSError, ExitStatus, UsageError
 
 _COMMANDS = {
@@ -46,8 +46,7 @@ class _Parser(argparse.ArgumentParser):
         arguments, unknown = self.parse_known_args(words)
         if unknown:
             word = unknown[0].partition("=")[0]
-            nearest = get_close_matches(word, list(self._option_string_actions), n=1)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+            hint = did_you_mean(word, self._option_string_actions)
             what = "unknown option" if word.startswith("-") else "one argument too many"
             self.error(f"{what}: {word}{hint}")
         return arguments
@@ -97,12 +96,11 @@ def _sub_command(argv: list[str]) -> tuple[str, list[str]]:
     first = argv[0]
     if first in _COMMANDS:
         return first, argv[1:]
-    nearest = get_close_matches(first, _COMMANDS, n=1)
-    if not first.startswith("-") and ("://" in first or (len(argv) > 1 and not nearest)):
+    hint = did_you_mean(first, _COMMANDS)
+    if not first.startswith("-") and ("://" in first or (len(argv) > 1 and not hint)):
         return "mount", argv
     what = "unknown option" if first.startswith("-") else "unknown command"
-    hint = f" (did you mean {nearest[0]}?)" if nearest else f"; known are: {', '.join(_COMMANDS)}"
-    raise UsageError(f"{what}: {first}{hint}")
+    raise UsageError(f"{what}: {first}{hint or '; known are: ' + ', '.join(_COMMANDS)}")
 
 
 def _overview() -> str:

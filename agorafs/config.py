@@ -20,9 +20,11 @@ without either they raise ``UsageError``.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +66,9 @@ def _about(
 ) -> dict[str, About]:
     return {"about": About(kind, help_text, minimum, choices)}
 
+
+SAFE_KERNEL_FLAGS = ("nodev", "nosuid")
+"""Nothing in an archive is a device, or a program to be run as another user."""
 
 _NOT_GIVEN = Path()  # stands for a default that depends on the environment, see ``__post_init__``
 
@@ -209,9 +214,8 @@ class Settings:
         metadata=_about(Kind.FLAG, "log every operation; slow, and names of files appear in the log"),
     )
 
-    # Flags of mount(8) that are passed to the kernel as they are. Nothing in an archive is a device or a
-    # program to be run as another user.
-    kernel_flags: tuple[str, ...] = ("nodev", "nosuid")
+    # Flags of mount(8) that the kernel gets as they are; these two always.
+    kernel_flags: tuple[str, ...] = SAFE_KERNEL_FLAGS
 
     def __post_init__(self) -> None:
         # The defaults that depend on the process or its environment are found here, so that a Settings built
@@ -236,6 +240,12 @@ def _known() -> dict[str, About]:
 
 KNOWN_SETTINGS: dict[str, About] = _known()
 """Every setting that has a text form, by name: all but ``url``, ``credential``, ``kernel_flags``."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean …?)`` for the name in *known* that is nearest to *name*, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
 def default_cache_directory() -> Path:

@@ -38,7 +38,16 @@ from agorafs.client.auth import Credential
 from agorafs.config import Settings
 from agorafs.control import ControlServer, socket_path
 from agorafs.daemon import Report, block_signals, handle_signals
-from agorafs.errors import AgoraFSError, BadCommand, ExitStatus, UsageError
+from agorafs.errors import (
+    AgoraFSError,
+    BadCommand,
+    ExitStatus,
+    NotAuthenticated,
+    RemoteTimeout,
+    RemoteUnavailable,
+    TlsError,
+    UsageError,
+)
 from agorafs.log_output import SecretFreeFormatter, log_to
 from agorafs.profiles import Resolved
 from agorafs.registry import MountRecord, Registration, register
@@ -148,7 +157,7 @@ class MountProcess:
             layers = self._layers()
             settings = self._resolved.with_credential()
             self._hide(settings.credential)
-            stack: ServedStack = layers.connect(settings)
+            stack = self._connect(layers, settings)
             cleanup.callback(stack.close)
             with self._lock:
                 self._stack = stack
@@ -164,6 +173,23 @@ class MountProcess:
                     ExitStatus.NO_FUSE,
                 )
             _LOGGER.info("%s is unmounted", self._mountpoint)
+
+    def _connect(self, layers: Layers, settings: Settings) -> ServedStack:
+        try:
+            stack: ServedStack = layers.connect(settings)
+        except NotAuthenticated as error:
+            place = self._resolved.credential_source.description
+            raise NotAuthenticated(
+                f"{settings.url} does not accept the API key from {place}: make a new one in your profile on the "
+                f"server's web page ({error})"
+            ) from None
+        except (RemoteTimeout, RemoteUnavailable) as error:
+            if isinstance(error, TlsError):
+                raise
+            raise type(error)(
+                f"{error}: check the address {settings.url}, the network and the server"
+            ) from None
+        return stack
 
     def _on_ready(self) -> None:
         self._report.ready()  # first, so that who sees the line in the log may also rely on it

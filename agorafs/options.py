@@ -20,15 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agorafs.config import KNOWN_SETTINGS, Kind, parse_value
+from agorafs.config import KNOWN_SETTINGS, Kind, did_you_mean, parse_value
 from agorafs.errors import UsageError
-from agorafs.profiles import did_you_mean
 
 # Passed on to the kernel. "ro" and "rw" are the setting read_only.
 KERNEL_FLAGS = frozenset({
-    "dev", "nodev", "suid", "nosuid", "exec", "noexec",
-    "async", "sync", "dirsync", "atime", "noatime",
+    "nodev", "nosuid", "exec", "noexec", "async", "sync", "dirsync", "atime", "noatime",
 })  # fmt: skip
+
+# mount(8) adds these by itself when root mounts. Nothing in an archive is a device or a program to be run as
+# another user, so nodev and nosuid stay.
+_NEVER = frozenset({"dev", "suid"})
 
 # For mount(8), systemd or the desktop; nothing of ours. default_permissions is always on.
 _NOT_OURS = frozenset({
@@ -72,7 +74,7 @@ def parse_options(texts: Sequence[str]) -> Options:
     for option in (option for text in texts for option in split_options(text)):
         name, equals, value = option.partition("=")
         canonical = name.replace("-", "_")
-        if not option or option in _NOT_OURS or option.startswith(_NOT_OURS_PREFIXES):
+        if not option or option in _NOT_OURS or option in _NEVER or option.startswith(_NOT_OURS_PREFIXES):
             continue
         if option in ("ro", "rw"):
             settings["read_only"] = option == "ro"

@@ -25,19 +25,18 @@ command line; ``NotAuthenticated`` when no key was given at all.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agorafs.client.auth import ApiKey
 from agorafs.client.base_url import BaseUrl
-from agorafs.config import KNOWN_SETTINGS, Settings, default_config_file, parse_value
+from agorafs.config import KNOWN_SETTINGS, Settings, default_config_file, did_you_mean, parse_value
 from agorafs.errors import ExitStatus, NotAuthenticated, UsageError
 
 _PROFILE_ONLY = ("url", "api_key", "api_key_file")
@@ -147,12 +146,6 @@ def resolve(
 def is_url(source: str) -> bool:
     """Whether *source* is meant as an address rather than as the name of a profile."""
     return "://" in source
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean …?)`` for the name in *known* that is nearest to *name*, or nothing."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
 # --- keys ---------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ import textwrap
 from pathlib import Path
 
 from agorafs import mountpoint as mountpoints
-from agorafs.config import KNOWN_SETTINGS, Settings
+from agorafs.config import KNOWN_SETTINGS, SAFE_KERNEL_FLAGS, Settings
 from agorafs.daemon import Report, block_signals, start_in_background
 from agorafs.errors import ExitStatus, UsageError
 from agorafs.mount_process import MountProcess
-from agorafs.options import KERNEL_FLAGS, Options, absolute_path, parse_options
+from agorafs.options import KERNEL_FLAGS, absolute_path, parse_options
 from agorafs.profiles import Resolved, resolve
 from agorafs.registry import find_live, make_private_directory, mount_id
 
@@ -119,8 +119,7 @@ def _read_request(arguments: argparse.Namespace) -> _Request:
         given["insecure"] = True
     if arguments.verbose:
         given["debug"] = True
-    if options.kernel_flags:
-        given["kernel_flags"] = _kernel_flags(options)
+    given["kernel_flags"] = tuple(dict.fromkeys((*SAFE_KERNEL_FLAGS, *options.kernel_flags)))
     return _Request(
         resolved=resolve(
             arguments.source,
@@ -136,12 +135,6 @@ def _read_request(arguments: argparse.Namespace) -> _Request:
 
 def _path_or(text: str | None, otherwise: Path | None) -> Path | None:
     return otherwise if text is None else absolute_path(text)
-
-
-def _kernel_flags(options: Options) -> tuple[str, ...]:
-    # nodev and nosuid stay unless their opposite was asked for.
-    kept = tuple(flag for flag in ("nodev", "nosuid") if flag.removeprefix("no") not in options.kernel_flags)
-    return tuple(dict.fromkeys((*kept, *options.kernel_flags)))
 
 
 def _prepare(request: _Request) -> None:
