@@ -343,10 +343,12 @@ class BlockFile:
     def discard(self) -> None:
         """Remove the content from the disk for good: its bytes proved wrong. Never fails."""
         with self._lock:
-            self._discarded = True
             self._sealed = False
             identity = self._identity
+        # Unlinked first: who finds the file discarded may open the content afresh, and must not meet it.
         self._directory.unlink(self.layout.key, identity[:2] if identity else None)
+        with self._lock:
+            self._discarded = True
         self.park()
 
     def park(self) -> bool:

@@ -156,6 +156,11 @@ class ContentCache:
                 bypassed=directory.bypassed if directory else "no cache directory",
             )
 
+    def make_room(self) -> None:
+        """Look at the disk now and evict what is due, in this thread; normally this happens by itself."""
+        if self._directory is not None:
+            self._directory.evict()
+
     def wait_for_idle(self, timeout_s: float) -> bool:
         """Wait until no background work is left; return whether that came true in time."""
         return self._workers.wait_for_idle(timeout_s) and self._streams.wait_for_idle(timeout_s)
@@ -181,6 +186,9 @@ class ContentCache:
             content, handles = self._used.get(key, (None, 0))
             if content is None:
                 content = self._idle.pop(key, None)
+            if content is not None and content.failure is not None:
+                self._locked_forget(content)  # its own report is on the way
+                content, handles = None, 0
             if content is None:
                 content = SharedContent(self._services, ref, self._directory, self._generations.get(key, 0))
             self._used[key] = (content, handles + 1)
@@ -229,15 +237,17 @@ class ContentCache:
     def _note_failure(self, content: SharedContent, error: AgoraFSError) -> None:
         """Make room for a fresh content under the key of one that failed."""
         with self._lock:
-            if self._used.get(content.key, (None, 0))[0] is content:
-                del self._used[content.key]
-            if self._idle.get(content.key) is content:
-                del self._idle[content.key]
+            self._locked_forget(content)
             if isinstance(error, IntegrityError):
                 self._integrity_failures += 1
-            self._generations[content.key] = max(
-                self._generations.get(content.key, 0), content.generation + 1
-            )
+
+    def _locked_forget(self, content: SharedContent) -> None:
+        """Take a failed content out of the tables; the next one under its key is of another generation."""
+        if self._used.get(content.key, (None, 0))[0] is content:
+            del self._used[content.key]
+        if self._idle.get(content.key) is content:
+            del self._idle[content.key]
+        self._generations[content.key] = max(self._generations.get(content.key, 0), content.generation + 1)
 
     def _check(self) -> None:
         assert not self._used.keys() & self._idle.keys()
@@ -257,7 +267,8 @@ class OpenContent:
         self._cache = cache
         self._limits = cache._limits
         self.ref = ref
-        self._window = Window(2 * self._limits.block_bytes, self._limits.window_max_bytes)
+        block_bytes = self._limits.block_bytes
+        self._window = Window(2 * block_bytes, 4 * block_bytes, self._limits.window_max_bytes)
         self._lock = threading.Lock()
         self._content = content  # None: empty, or closed
         self._is_closed = False
@@ -271,7 +282,13 @@ class OpenContent:
 
         Whoever keeps bytes of an older generation (the kernel's page cache) must drop them.
         """
-        return 0 if self.ref.size == 0 else self._cache._generation(self.ref.key)
+        if self.ref.size == 0:
+            return 0
+        with self._lock:
+            content = self._content
+        if content is not None and content.failure is not None:
+            return content.generation + 1
+        return self._cache._generation(self.ref.key)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return the bytes ``[offset, offset + size)``, cut at the end of the content.

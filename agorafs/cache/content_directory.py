@@ -96,7 +96,8 @@ class ContentDirectory:
         self._looked = False
         self._used_bytes = 0  # at the last look
         self._room_bytes = 0  # how much more the last look allows
-        self._written_bytes = 0  # by this process since
+        self._written_bytes = 0  # by this process, ever
+        self._written_at_look = 0  # that, when the last look began
         self._look_requested = False
         self._next_look_at = 0.0
         self._complaints: set[str] = set()
@@ -109,7 +110,7 @@ class ContentDirectory:
     def used_bytes(self) -> int:
         """Disk space used, as far as this process knows."""
         with self._lock:
-            return self._used_bytes + self._written_bytes
+            return self._used_bytes + self._written_bytes - self._written_at_look
 
     @property
     def open_files(self) -> int:
@@ -318,10 +319,11 @@ class ContentDirectory:
         now = self._clock.monotonic()
         with self._lock:
             limit = self._room_bytes if self._looked else self._look_every_bytes
-            allowed = self._written_bytes + size <= limit
+            since_look = self._written_bytes - self._written_at_look + size
+            allowed = since_look <= limit
             if allowed:
                 self._written_bytes += size
-                look = not self._looked or self._written_bytes >= min(self._look_every_bytes, limit // 2)
+                look = not self._looked or since_look >= min(self._look_every_bytes, limit // 2)
             else:
                 look = now >= self._next_look_at
             look = look and not self._look_requested
@@ -368,7 +370,7 @@ class ContentDirectory:
         with self._lock:
             self._looked = True
             self._used_bytes = used
-            self._written_bytes -= written_before
+            self._written_at_look = written_before
             self._room_bytes = max(0, min(limits.max_bytes - used, free - limits.min_free_bytes))
 
     def _remove_oldest(self, directory: int, found: list[_Found], goal_bytes: int) -> int:
@@ -393,7 +395,8 @@ class ContentDirectory:
         return freed
 
     def _check(self) -> None:
-        assert self._written_bytes >= 0 and self._room_bytes >= 0
+        assert 0 <= self._written_at_look <= self._written_bytes
+        assert self._room_bytes >= 0
 
 
 def _look(directory: int) -> list[_Found]:

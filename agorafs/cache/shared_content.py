@@ -75,6 +75,7 @@ class SharedContent:
         if directory is not None:
             self._file = BlockFile(directory, self._layout, on_loss=self._hash.reset)
         self._failure: AgoraFSError | None = None
+        self._is_failing = False
         self._pending: dict[int, Slot] = {}
         self._read_ahead: list[Flight] = []
         self._stream: Flight | None = None
@@ -242,10 +243,19 @@ class SharedContent:
             self._fail(IntegrityError(f"{self.key}: the bytes fetched do not match the SHA-1 {self._sha1}"))
 
     def _fail(self, error: AgoraFSError) -> None:
-        """Give this content up: what was delivered of it was wrong, or may have been."""
+        """Give this content up: what was delivered of it was wrong, or may have been.
+
+        The order matters: whoever sees the error may open the content again at once, and must find neither
+        this object (see ``failure``) nor its file.
+        """
         with self._lock:
-            if self._failure is not None:
+            if self._failure is not None or self._is_failing:
                 return
+            self._is_failing = True
+            file = self._file
+        if file is not None:
+            file.discard()
+        with self._lock:
             self._failure = error
             slots, self._pending = list(self._pending.values()), {}
             for flight in [slot.flight for slot in slots] + self._read_ahead:
@@ -253,13 +263,10 @@ class SharedContent:
             if self._stream is not None:
                 self._stream.cancelled = True
                 self._stream = None
-            file = self._file
             self._lock.condition.notify_all()
         for slot in slots:
             slot.fail(error)
         self._services.memory.forget(self._owner)
-        if file is not None:
-            file.discard()
         self._services.on_failure(self, error)
 
     def _raise_failure(self) -> None:
@@ -268,11 +275,13 @@ class SharedContent:
             raise copy_of(failure) from failure
 
     def _detach(self, file: BlockFile | None, error: CacheError) -> None:
-        """Go on without the disk; a discarded file is not the disk's fault."""
-        if file is None or self._failure is not None:
-            return
+        """Go on without the disk. A file that was discarded because the content fails is not the disk's fault."""
         with self._lock:
-            if self._file is not file:
+            if self._is_failing:
+                # Another thread is between removing the file and saying why; it does nothing slow there.
+                self._lock.condition.wait_for(lambda: self._failure is not None, 5.0)
+                return
+            if file is None or self._file is not file:
                 return
             self._file = None
         self._services.bypass(str(error))
@@ -558,7 +567,8 @@ class SharedContent:
         if self._file is None:  # what is read ahead must fit in memory until it is read
             ahead_bytes = min(ahead_bytes, limits.memory_max_bytes // 4)
         limit = min(self._layout.blocks, -(-(window.end + ahead_bytes) // block_bytes))
-        piece = max(1, min(limits.range_max_bytes, ahead_bytes // limits.ranges_in_flight) // block_bytes)
+        # Half a window per request: one at work while the reader goes through the other.
+        piece = max(1, min(limits.range_max_bytes, ahead_bytes // 2) // block_bytes)
         block_no = max(window.requested_stop, -(-window.end // block_bytes))
         flights: list[Flight] = []
         while len(self._read_ahead) < limits.ranges_in_flight and block_no < limit:
