@@ -59,6 +59,9 @@ class Store:
         try:
             self._writer = self._connect()
             self._create_tables()
+        except DataDirectoryError:
+            self.close()
+            raise
         except sqlite3.Error as error:
             self.close()
             raise DataDirectoryError(f"{directory / 'sandbox.sqlite'} cannot be used: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import gtagora
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from agorafs.sandbox.switches import SWITCHES
 from tests.support.sandbox import SandboxProcess
@@ -66,10 +66,10 @@ def dicom_file(
     """Return a small DICOM file as bytes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = f"{series}.{number}"
+    meta.MediaStorageSOPInstanceUID = UID(f"{series}.{number}")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+    dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, f"{series}.{number}"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
     dataset.PatientID, dataset.PatientName, dataset.PatientSex = patient, f"Name^{patient}", "F"
     dataset.StudyDate, dataset.StudyTime, dataset.Modality = "20240115", "080000", "MR"

@@ -1,4 +1,7 @@
-"""The vendor's connector 1.8.0, unmodified, uploads and imports (rows of its feature checklist, 8.1 and 8.3)."""
+"""The vendor's connector 1.8.0, unmodified, uploads and imports.
+
+Each test names the rows of the feature checklist (8.1 and 8.3 of the API reference) that it shows.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def directory(tmp_path):
 
 def paths_in_folder(sandbox, folder, prefix=""):
     """Return {path: sha1} of all datafiles below a folder."""
-    found = {}
+    found: dict[str, str] = {}
     for item in sandbox.get(f"v1/folder/{folder}/items/"):
         content = item["content_object"]
         if item["content_type"] == "folder":

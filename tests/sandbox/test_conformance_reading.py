@@ -1,7 +1,7 @@
-"""The vendor's connector 1.8.0, unmodified, logs in, browses and downloads (rows of its feature checklist, 8.1 and 8.3).
+"""The vendor's connector 1.8.0, unmodified, logs in, browses and downloads.
 
-Each test names the rows it shows. Where the connector is broken or a documented call does not exist, the same is
-done in the way that works.
+Each test names the rows of the feature checklist (8.1 and 8.3 of the API reference) that it shows. Where the
+connector is broken or a documented call does not exist, the same is done in the way that works.
 """
 
 from __future__ import annotations

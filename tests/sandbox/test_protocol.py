@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 import requests
@@ -88,12 +89,12 @@ def test_unknown_paths_are_404_and_wrong_methods_405(sandbox):
 @pytest.mark.parametrize("encoding", ["json", "form", "multipart"])
 def test_json_form_and_multipart_bodies_are_understood(sandbox, project, encoding):
     fields = {"name": f"made by {encoding}"}
-    options = {
+    bodies: dict[str, dict[str, Any]] = {
         "json": {"json": fields},
         "form": {"data": fields},
         "multipart": {"files": {"name": (None, fields["name"])}},
-    }[encoding]
-    answer = sandbox.api("POST", f"v1/folder/{project.root}/new/", **options)
+    }
+    answer = sandbox.api("POST", f"v1/folder/{project.root}/new/", **bodies[encoding])
     assert (answer.status_code, answer.json()["content_object"]["name"]) == (201, fields["name"])
 
 

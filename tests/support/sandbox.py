@@ -35,6 +35,7 @@ class SandboxProcess:
         seed: str = "none",
         switches: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        verify: Path | None = None,
     ) -> None:
         self.data = data
         self._switches = dict(switches or {})
@@ -43,6 +44,8 @@ class SandboxProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._session = Session()
         self._session.trust_env = False
+        if verify is not None:  # the authority of the certificate among ``arguments``
+            self._session.verify = str(verify)
         self.start(port)
 
     def start(self, port: int | None = None) -> None:
