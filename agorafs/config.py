@@ -45,10 +45,10 @@ class Kind(enum.Enum):
     TEXT = "text"
     PATH = "path"
     FLAG = "flag"
-    COUNT = "count"
+    COUNT = "whole number"
     OCTAL = "octal number"
-    SECONDS = "seconds"
-    BYTES = "bytes"
+    SECONDS = "time"
+    BYTES = "size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,7 @@ def parse_value(name: str, value: object) -> Any:
     about = KNOWN_SETTINGS[name]
     parsed = _parse_kind(about, value)
     if isinstance(parsed, (int, float)) and not isinstance(parsed, bool) and parsed < about.minimum:
-        raise ValueError(f"must be at least {about.minimum:g}")
+        raise ValueError(f"must be at least {about.minimum:,}")
     return parsed
 
 
