@@ -175,7 +175,7 @@ class ContentCache:
         for content in contents:
             content.leave()
         if self._directory is not None:
-            self._directory.close()
+            self._directory.close(is_quiet=self.wait_for_idle(1.0))
 
     # -- for OpenContent ------------------------------------------------------------------------------
 

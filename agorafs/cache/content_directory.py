@@ -91,6 +91,7 @@ class ContentDirectory:
         self._lock = InvariantLock(self._check)
         # Changing, guarded by _lock:
         self._descriptor: int | None = None
+        self._is_closed = False
         self._abandoned: list[int] = []  # descriptors of directories that were removed under us
         self._open: OrderedDict[int, BlockFile] = OrderedDict()  # by id(); oldest opening first
         self._looked = False
@@ -247,6 +248,8 @@ class ContentDirectory:
     def _directory(self) -> int:
         with self._lock:
             known = self._descriptor
+            if self._is_closed:
+                raise CacheError("the cache is closed")
         if known is not None:
             return known
         try:
@@ -300,15 +303,20 @@ class ContentDirectory:
         with self._lock:
             self._open.pop(id(file), None)
 
-    def close(self) -> None:
-        """Park all files."""
+    def close(self, *, is_quiet: bool) -> None:
+        """Park all files; from here on nothing is opened. Files in use are closed by their last use.
+
+        Unless *is_quiet*, a thread may be about to use the directory's descriptor, and that is left open: its
+        number must not become another directory's.
+        """
         with self._lock:
+            self._is_closed = True
             files = list(self._open.values())
         for file in files:
             file.park()
         self._close_directory()
         with self._lock:
-            abandoned, self._abandoned = self._abandoned, []
+            abandoned, self._abandoned = (self._abandoned, []) if is_quiet else ([], self._abandoned)
         for descriptor in abandoned:
             os.close(descriptor)
 

@@ -320,7 +320,7 @@ class SharedContent:
                 slot = self._pending[key]
             if run is not None:
                 run.claimed = True
-            is_ours = self._pending.get(key) is slot
+            is_ours = slot.done.is_set() or self._pending.get(key) is slot
             slot.waiters += 1
         try:
             if run is not None and self._is_small:
@@ -460,8 +460,11 @@ class SharedContent:
             stream = None
         if stream is None:
             stream = Flight(0, self._layout.blocks, streaming=True, claimed=True)
+            if not self._services.stream_workers.submit(partial(self._run_stream, ref, stream, None)):
+                slot = Slot(stream)
+                slot.fail(RemoteUnavailable("the cache is closed"))
+                return slot
             self._stream = stream
-            self._services.stream_workers.submit(partial(self._run_stream, ref, stream, None))
         slot = self._pending[block_no] = Slot(stream)
         self._lock.condition.notify_all()  # _throttle
         return slot
@@ -535,7 +538,11 @@ class SharedContent:
         ahead_blocks = max(1, limits.memory_max_bytes // 4 // limits.block_bytes)
         with self._lock:
             came = self._lock.condition.wait_for(
-                lambda: stream.cancelled or stream.position <= self._demanded_block + ahead_blocks,
+                lambda: (
+                    stream.cancelled
+                    or stream.position <= self._demanded_block + ahead_blocks
+                    or any(slot.flight is stream for slot in self._pending.values())
+                ),
                 limits.stall_s,
             )
         if not came:
