@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,7 +96,6 @@ class Call:
     query: Mapping[str, list[str]]
     json: Json
     form: Mapping[str, list[str]]
-    pages: Any = field(default=None)
 
     # -- input ---------------------------------------------------------------------------------------
 

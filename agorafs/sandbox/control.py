@@ -35,7 +35,6 @@ from agorafs.sandbox.switches import SwitchError, Switches
 
 PREFIX = "/_sandbox/"
 MAX_RECORDED = 100_000
-_MAX_BODY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

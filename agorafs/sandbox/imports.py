@@ -23,7 +23,7 @@ from typing import Any
 from agorafs.sandbox import assembly, objects
 from agorafs.sandbox.analysis import analyse
 from agorafs.sandbox.assembly import AssemblyError, FlowFile
-from agorafs.sandbox.contents import sync_directory
+from agorafs.sandbox.contents import sync_directory, sync_file
 from agorafs.sandbox.importing import Importer, ImportFailedError, Target
 from agorafs.sandbox.store import Store
 from agorafs.sandbox.switches import Switches
@@ -186,6 +186,8 @@ class Imports:
         assembled = assembly.assemble(
             uploads, staging, unpack_zips=str(request.get("extract_zip_files", "")).lower() in ("true", "1")
         )
+        for file in assembled.files:
+            sync_file(file.path)  # slow for large ones, and better here than under the store's write lock
         import_json, files = _take_import_file(assembled, request.get("import_file"))
         plan = analyse(files, import_json=import_json, relations=request.get("relations"))
         with self._store.transaction() as db:

@@ -54,7 +54,7 @@ def answer_bare(rows: Iterable[Row], serialise: Serialise) -> Answer:
 def _positive(call: Call, name: str) -> int | None:
     """Return a paging parameter; what is no positive number counts as absent."""
     text = call.argument(name) or ""
-    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0 else None
 
 
 def _window(call: Call) -> tuple[int, int]:

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="decide differently where the API is not known, or inject faults (may be repeated)",
+        help="decide differently where the API is not known, or inject faults (may be repeated); "
+        "'--switch help' lists them",
     )
     parser.add_argument(
         "--tls-certificate", metavar="FILE", type=Path, help="serve https with this PEM certificate"
@@ -59,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
     try:
+        if "help" in args.switch:
+            print(_switch_table())
+            return 0
         sandbox = _create(args)
         return asyncio.run(_serve(sandbox, args))
     except _CannotRunError as error:
@@ -66,6 +70,16 @@ def main(args: argparse.Namespace) -> int:
         return error.status
     except KeyboardInterrupt:
         return 0
+
+
+def _switch_table() -> str:
+    from agorafs.sandbox.switches import SWITCHES
+
+    lines = []
+    for switch in SWITCHES.values():
+        values = "|".join(switch.values) or ("number" if switch.is_number else "text")
+        lines.append(f"{switch.name}={switch.default or '…'} ({values})\n    {switch.meaning}")
+    return "\n".join(lines)
 
 
 def _create(args: argparse.Namespace) -> Sandbox:

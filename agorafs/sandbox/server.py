@@ -108,8 +108,8 @@ class Sandbox:
 
     def close(self) -> None:
         """Release the data directory without having served (``stop`` does it otherwise)."""
+        self._requests_pool.shutdown(wait=True)  # first: a request may still hand an import over
         self.imports.stop()
-        self._requests_pool.shutdown(wait=True)
         self.store.close()
 
     # -- one request ---------------------------------------------------------------------------------
@@ -211,7 +211,13 @@ class Sandbox:
                     json_body,
                     form,
                 )
-                return match.route.handler(call)
+                try:
+                    return match.route.handler(call)
+                except (
+                    UnicodeEncodeError,
+                    OverflowError,
+                ) as error:  # lone surrogates; numbers beyond 64 bits
+                    raise ApiError(400, f"A value cannot be stored: {error}") from None
 
         return await self._in_thread(run)
 
@@ -300,7 +306,7 @@ def _is_chunk_path(segments: tuple[str, ...]) -> bool:
 
 
 def _encode(body: Json) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", errors="surrogateescape")
+    return json.dumps(body).encode()
 
 
 async def _read_body(request: web.Request) -> tuple[Json, Mapping[str, list[str]]]:
@@ -322,5 +328,5 @@ async def _read_body(request: web.Request) -> tuple[Json, Mapping[str, list[str]
         return None, {}
     try:
         return json.loads(data), {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, f"JSON parse error - {error}") from None

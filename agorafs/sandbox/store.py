@@ -97,6 +97,9 @@ class Store:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()
+        if connection.in_transaction:  # nested in one thread: the same moment
+            yield connection
+            return
         connection.execute("BEGIN")
         try:
             yield connection

@@ -308,3 +308,41 @@ def test_downloadinfo_lists_a_subtree_with_local_paths(sandbox, project, study):
         {"series_ids": [study.series], "filter": {"regex": "0002$", "dataset_types": [300]}},
     )
     assert [entry["filename"] for entry in only] == ["IM_0002"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "\\ud800"}',
+        b'{"name": ' + b"[" * 100_000,
+        b"[1, 2]",
+        b'"text"',
+        b"null",
+        b'{"name": {"a": 1}}',
+    ],
+)
+def test_a_strange_body_is_refused_or_understood_but_never_an_error_of_the_server(sandbox, project, body):
+    answer = sandbox.api(
+        "POST", f"v1/folder/{project.root}/new/", data=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in (201, 400)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=x", "text/plain"]
+)
+def test_a_strange_chunk_is_refused_but_never_an_error_of_the_server(sandbox, content_type):
+    package = sandbox.post("v1/import/", {})["id"]
+    for body in (b"", b"nonsense", b"--x\r\n\r\nnonsense"):
+        answer = sandbox.api(
+            "POST", f"v1/import/{package}/upload/", data=body, headers={"Content-Type": content_type}
+        )
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("number", [10**18, 10**30, -1])
+def test_numbers_beyond_reason_are_no_error_of_the_server(sandbox, project, number):
+    assert sandbox.api("POST", "v2/exam/lock_ids/", json={"ids": [number]}).status_code in (400, 404)
+    assert sandbox.api("GET", f"v2/folder/?limit={number}&offset={number}").status_code == 200
+    assert sandbox.api("GET", f"v2/folder/?id={number}").json()["results"] == []
+    assert sandbox.api("POST", "v1/downloadinfo/", json={"exam_ids": [number]}).status_code in (400, 404)

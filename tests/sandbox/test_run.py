@@ -13,8 +13,10 @@ import pytest
 import requests
 import trustme
 
+from agorafs.sandbox import bulk
 from agorafs.sandbox.server import Sandbox
 from agorafs.sandbox.store import DataDirectoryError, Store
+from agorafs.sandbox.switches import SWITCHES
 from tests.support.sandbox import SandboxProcess
 
 
@@ -176,3 +178,39 @@ def test_the_first_line_parses_even_when_more_follow(tmp_path):
         process.terminate()
         assert process.stdout.read() == ""
         assert process.wait(30) == 0
+
+
+def test_reading_and_downloading_go_on_while_something_is_written(tmp_path):
+    """A long import holds the writing connection; readers see the moment before it."""
+
+    async def serve():
+        sandbox = Sandbox(tmp_path / "data")
+        await sandbox.start()
+        try:
+            return await asyncio.to_thread(read_during_a_transaction, sandbox)
+        finally:
+            await sandbox.stop()
+
+    def read_during_a_transaction(sandbox):
+        headers = {"Authorization": f"X-Agora-Api-Key {sandbox.api_key}"}
+        root = bulk.root_folder(sandbox.store, 1)
+        (file,) = bulk.add_files(sandbox.store, root, [("f.txt", b"content")])
+        with sandbox.store.transaction() as db:
+            db.execute("DELETE FROM datafile")
+            download = f"{sandbox.url}/api/v1/datafile/{file.datafile}/download/"
+            return [
+                requests.get(url, headers=headers, timeout=10).content
+                for url in (download, f"{sandbox.url}/api/v1/user/current/")
+            ]
+
+    content, user = asyncio.run(serve())
+    assert content == b"content"
+    assert json.loads(user)["username"] == "admin"
+
+
+def test_switch_help_lists_every_switch_and_serves_nothing(tmp_path):
+    result = run("--data", str(tmp_path / "data"), "--switch", "help")
+    assert result.returncode == 0
+    assert not (tmp_path / "data").exists()
+    for switch in SWITCHES.values():
+        assert f"{switch.name}=" in result.stdout and switch.meaning in result.stdout

@@ -66,6 +66,7 @@ def change_project(call: Call) -> Answer:
         "UPDATE project SET name = ?, description = ? WHERE id = ?",
         (name, call.text("description", project["description"]), call.id),
     )
+    call.db.execute("UPDATE folder SET name = ? WHERE id = ?", (name, project["root_folder"]))
     return Answer(200, _one(call, call.project(call.id)))
 
 
