@@ -52,6 +52,8 @@ R = TypeVar("R")
 # stay below the number of threads, or waiting read-ahead would keep ``ls`` waiting.
 _MAX_THREADS = 128
 _MAX_BACKGROUND = 96
+# Threads that stay when there is nothing to do.
+_MAX_IDLE_THREADS = 16
 # How much longer than agorafs the kernel may believe an attribute or a name.
 _KERNEL_TTL_S = 1.0
 
@@ -106,6 +108,8 @@ def serve(stack: Stack, mountpoint: Path, settings: Settings, on_ready: Callable
     if settings.binding == "mfusepy":
         if (binding.fuse_version_major, binding.fuse_version_minor) >= (3, 12):
             options["max_threads"] = _MAX_THREADS
+            # Given because libfuse 3.14 complains of its own default.
+            options["max_idle_threads"] = _MAX_IDLE_THREADS
         run = _tuned(binding)
     else:
         run = binding.FUSE
