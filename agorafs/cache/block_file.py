@@ -262,6 +262,11 @@ class BlockFile:
                 may_give = unverified or self._locked_may_give(sealed_only)
             if state == _ABSENT or not may_give:
                 return False
+            if state == _TRUSTED:
+                length = os.preadv(descriptor, [view], self._data_offset(block_no) + within)
+                if length == len(view) and (not sealed or _identity(os.fstat(descriptor)) == identity):
+                    return True
+                self._distrust()
             size = self.layout.block_size(block_no)
             block = view if within == 0 and len(view) == size else _scratch.view(size)
             length = os.preadv(descriptor, [block], self._data_offset(block_no))

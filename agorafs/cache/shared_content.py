@@ -206,10 +206,9 @@ class SharedContent:
             return
         if self._sha1:
             self._catch_up_hash(wait=True)
-            if self._hash.result() is None:
+            if not self._conclude_hash():
+                self._raise_failure()
                 return  # a block was dropped; it is fetched again
-            self._conclude_hash()
-            self._raise_failure()
         file.seal(losses)
 
     def _verify_in_memory(self) -> None:
@@ -237,10 +236,19 @@ class SharedContent:
             except CacheError as error:
                 self._detach(file, error)
 
-    def _conclude_hash(self) -> None:
+    def _conclude_hash(self) -> bool:
+        """Return whether the hash is there and right; a wrong one fails the content.
+
+        Only the comparison itself may lead to a seal. "Not failed" is not enough: another thread may have
+        found the mismatch, and be on its way to saying so.
+        """
         digest = self._hash.result()
-        if digest is not None and self._sha1 and digest != self._sha1:
-            self._fail(IntegrityError(f"{self.key}: the bytes fetched do not match the SHA-1 {self._sha1}"))
+        if digest is None:
+            return False
+        if digest == self._sha1:
+            return True
+        self._fail(IntegrityError(f"{self.key}: the bytes fetched do not match the SHA-1 {self._sha1}"))
+        return False
 
     def _fail(self, error: AgoraFSError) -> None:
         """Give this content up: what was delivered of it was wrong, or may have been.
@@ -249,7 +257,8 @@ class SharedContent:
         this object (see ``failure``) nor its file.
         """
         with self._lock:
-            if self._failure is not None or self._is_failing:
+            if self._is_failing:
+                self._locked_wait_for_failure()
                 return
             self._is_failing = True
             file = self._file
@@ -269,6 +278,10 @@ class SharedContent:
         self._services.memory.forget(self._owner)
         self._services.on_failure(self, error)
 
+    def _locked_wait_for_failure(self) -> None:
+        """Another thread is between removing the file and saying why; it does nothing slow there."""
+        self._lock.condition.wait_for(lambda: self._failure is not None, 5.0)
+
     def _raise_failure(self) -> None:
         failure = self._failure
         if failure is not None:
@@ -278,8 +291,7 @@ class SharedContent:
         """Go on without the disk. A file that was discarded because the content fails is not the disk's fault."""
         with self._lock:
             if self._is_failing:
-                # Another thread is between removing the file and saying why; it does nothing slow there.
-                self._lock.condition.wait_for(lambda: self._failure is not None, 5.0)
+                self._locked_wait_for_failure()
                 return
             if file is None or self._file is not file:
                 return

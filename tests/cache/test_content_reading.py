@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agorafs.byterange import ByteRange
+from agorafs.cache.block_file import BlockFile
 from agorafs.cache.content import ContentLimits, ContentRef
 from agorafs.errors import (
     BadHandle,
@@ -663,3 +664,35 @@ def test_building_a_cache_touches_neither_disk_nor_network_nor_threads(make_cach
     assert not (tmp_path / "new").exists()
     assert threading.active_count() == before
     assert remote.requests == []
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+def test_a_mismatch_found_by_two_threads_at_once_is_never_taken_for_a_match(
+    make_cache, tmp_path_factory, monkeypatch, ranges
+):
+    """Found in a race: while the download's thread removed the wrong file, the reader sealed and delivered it.
+
+    Here the removal waits until the reader has verified too, which made that certain.
+    """
+    wrong = bytearray(LARGE)
+    wrong[100 * KIB] ^= 1
+    reader_is_verifying = threading.Event()
+    real_discard = BlockFile.discard
+    real_take_over = BlockFile.take_over_seal
+
+    def discard(file):
+        reader_is_verifying.wait(0.2)  # not set when the reader is the one who found it
+        real_discard(file)
+
+    def take_over_seal(file):
+        reader_is_verifying.set()
+        return real_take_over(file)
+
+    monkeypatch.setattr(BlockFile, "discard", discard)
+    monkeypatch.setattr(BlockFile, "take_over_seal", take_over_seal)
+    for _ in range(5):
+        reader_is_verifying.clear()
+        cache = make_cache(FakeRemote({1: bytes(wrong)}, ranges=ranges), tmp_path_factory.mktemp("cache"))
+        with cache.open(ref_of(LARGE)) as handle, pytest.raises(IntegrityError):
+            read_in_order(handle)
+        assert not cache.holds(ref_of(LARGE))
