@@ -13,7 +13,8 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -64,42 +65,58 @@ def missing_chunks(file: FlowFile) -> bool:
 
 def assemble(uploads: Sequence[FlowFile], staging: Path, *, unpack_zips: bool) -> Assembled:
     """Join and unpack *uploads* into the empty directory *staging*."""
-    files: list[UploadedFile] = []
-    sent_as: dict[Path, str] = {}
-    hashes: dict[int, str] = {}
-
-    def stage(target: str, write: Callable[[Path], str]) -> Path:
-        path = staging / f"{len(sent_as)}"
-        sent_as[path] = target
-        files.append(UploadedFile(clean_target(target), path, 0, write(path)))
-        files[-1] = UploadedFile(files[-1].target, path, path.stat().st_size, files[-1].sha1)
-        return path
-
+    stage = _Stage(staging)
     for upload in uploads:
         if missing_chunks(upload):
             raise AssemblyError(f"{upload.target}: chunks are missing")
-        is_package = upload.target.endswith(PACKAGE_SUFFIX)
-        is_zip = unpack_zips and upload.target.lower().endswith(".zip")
-        if not (is_package or is_zip):
-            joined = stage(upload.target, lambda path, upload=upload: _join(upload, path, hashes))  # type: ignore[misc]
-            if joined.stat().st_size != upload.total_size:
-                raise AssemblyError(
-                    f"{upload.target}: {upload.total_size} bytes were announced, {joined.stat().st_size} came"
-                )
-            continue
-        archive = staging / f"package-{upload.id}"
-        _join(upload, archive, hashes)
-        parent = "" if is_package else upload.target.rpartition("/")[0]
+        if upload.target.endswith(PACKAGE_SUFFIX):
+            stage.unpack(upload, parent="")
+        elif unpack_zips and upload.target.lower().endswith(".zip"):
+            stage.unpack(upload, parent=upload.target.rpartition("/")[0])
+        else:
+            stage.join(upload)
+    return Assembled(tuple(stage.files), stage.sent_as, stage.content_hashes)
+
+
+class _Stage:
+    """The staged files as they become more."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.files: list[UploadedFile] = []
+        self.sent_as: dict[Path, str] = {}
+        self.content_hashes: dict[int, str] = {}
+
+    def join(self, upload: FlowFile) -> None:
+        """Stage an upload as one file."""
+        path = self._new_path()
+        sha1, self.content_hashes[upload.id] = _join(upload, path)
+        size = path.stat().st_size
+        if size != upload.total_size:
+            raise AssemblyError(f"{upload.target}: {upload.total_size} bytes were announced, {size} came")
+        self._add(upload.target, path, sha1)
+
+    def unpack(self, upload: FlowFile, *, parent: str) -> None:
+        """Stage the files of a zip package below the target path *parent*."""
+        archive = self._directory / f"package-{upload.id}"
+        _, self.content_hashes[upload.id] = _join(upload, archive)
         try:
             with zipfile.ZipFile(archive) as package:
                 for entry in package.infolist():
                     if not entry.is_dir():
-                        name = f"{parent}/{entry.filename}" if parent else entry.filename
-                        stage(name, lambda path, entry=entry, package=package: _extract(package, entry, path))  # type: ignore[misc]
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+                        path = self._new_path()
+                        sha1 = _extract(package, entry, path)
+                        self._add(f"{parent}/{entry.filename}" if parent else entry.filename, path, sha1)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise AssemblyError(f"{upload.target} cannot be unpacked: {error}") from error
         archive.unlink()
-    return Assembled(tuple(files), sent_as, hashes)
+
+    def _new_path(self) -> Path:
+        return self._directory / str(len(self.files))
+
+    def _add(self, target: str, path: Path, sha1: str) -> None:
+        self.sent_as[path] = target
+        self.files.append(UploadedFile(clean_target(target), path, path.stat().st_size, sha1))
 
 
 def content_hash(upload: FlowFile) -> str:
@@ -117,12 +134,11 @@ def _blocks(file: IO[bytes]) -> Iterable[bytes]:
         yield block
 
 
-def _join(upload: FlowFile, target: Path, hashes: dict[int, str]) -> str:
-    """Join the chunks into *target* (a hard link when there is only one); return the SHA-1."""
+def _join(upload: FlowFile, target: Path) -> tuple[str, str]:
+    """Join the chunks into *target* (a hard link when there is only one); return SHA-1 and SHA-256."""
     sha1, sha256 = hashlib.sha1(usedforsecurity=False), hashlib.sha256()
     chunks = [path for _, path in sorted(upload.chunks)]
-    single = len(chunks) == 1
-    if single:
+    if len(chunks) == 1:
         try:
             os.link(chunks[0], target)
         except OSError:
@@ -131,16 +147,15 @@ def _join(upload: FlowFile, target: Path, hashes: dict[int, str]) -> str:
             for block in _blocks(file):
                 sha1.update(block)
                 sha256.update(block)
-    else:
-        with target.open("wb") as joined:
-            for chunk in chunks:
-                with chunk.open("rb") as file:
-                    for block in _blocks(file):
-                        sha1.update(block)
-                        sha256.update(block)
-                        joined.write(block)
-    hashes[upload.id] = sha256.hexdigest()
-    return sha1.hexdigest()
+        return sha1.hexdigest(), sha256.hexdigest()
+    with target.open("wb") as joined:
+        for chunk in chunks:
+            with chunk.open("rb") as file:
+                for block in _blocks(file):
+                    sha1.update(block)
+                    sha256.update(block)
+                    joined.write(block)
+    return sha1.hexdigest(), sha256.hexdigest()
 
 
 def _extract(package: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> str:

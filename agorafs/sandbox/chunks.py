@@ -1,4 +1,4 @@
-"""Taking the chunks of an upload off the wire (I3 of the API): straight into a file, hashed on the way.
+"""Taking the chunks of an upload off the wire: straight into a file, hashed on the way.
 
 Success is answered when the chunk is durable: bytes, name and row. A chunk whose optional SHA-256 does not fit is
 refused with 400, one above ``chunk-max`` with 413, one for a completed package with 400.

@@ -22,11 +22,15 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def shared_sandbox(tmp_path_factory):
-    """A running server. Tests use it through ``sandbox``, which puts the switches back."""
+    """A running server. Tests use it through ``sandbox``, which puts the switches back.
+
+    A server that wrote anything to stderr, such as the traceback of an answer with status 500, fails the run.
+    """
     with SandboxProcess(
         tmp_path_factory.mktemp("sandbox") / "data", switches={"import-speed": "0"}
     ) as process:
         yield process
+    assert process.log == ""
 
 
 @pytest.fixture

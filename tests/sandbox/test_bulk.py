@@ -85,7 +85,7 @@ def test_every_datafile_listed_has_its_bytes(prepared):
 
 
 def test_row_32_relations_are_read_by_the_vendors_connector(prepared):
-    """Rows 32 of the feature checklist: the related object may stand on either side."""
+    """The related object may stand on either side."""
     agora = gtagora.Agora.create(prepared.url, api_key=prepared.api_key)
     assert [series.id for series in agora.get_series(1).relations()] == [2]
     assert [series.id for series in agora.get_series(2).relations()] == [1]

@@ -1,6 +1,7 @@
 """The vendor's connector 1.8.0, unmodified, uploads and imports.
 
-Each test names the rows of the feature checklist (8.1 and 8.3 of the API reference) that it shows.
+Each test is named after the rows it shows of the checklist of the connector's features: 1-61 are those of the README
+its users know, 67-114 those that only its code shows, in the order in which README and code name them.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def test_rows_40_45_a_directory_of_more_than_five_files_travels_as_a_zip(agora, 
     assert paths_in_folder(sandbox, project.root) == sha1s(directory)
 
 
-def test_appendix_a_upload_is_on_the_wire_as_captured(agora, sandbox, project, directory):
+def test_row_40_an_upload_is_on_the_wire_as_captured(agora, sandbox, project, directory):
     sandbox.reset_requests()
     agora.upload([directory], target_folder_id=project.root)
     requests_seen = [(entry["method"], entry["path"], entry["status"]) for entry in sandbox.requests()]
@@ -241,7 +242,7 @@ def test_row_45_a_failed_import_ends_in_state_minus_one(agora, sandbox, project,
     assert paths_in_folder(sandbox, project.root) == {}
 
 
-def test_defect_2_a_chunk_resent_with_other_bytes_is_noticed(agora, sandbox, project, tmp_path, small_chunks):
+def test_row_39_a_chunk_resent_with_other_bytes_is_noticed(agora, sandbox, project, tmp_path, small_chunks):
     """After a lost connection the connector sends the next bytes under the old number; the import says so."""
     path = tmp_path / "long.bin"
     path.write_bytes(bytes(range(30)))

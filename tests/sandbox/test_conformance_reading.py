@@ -1,6 +1,7 @@
 """The vendor's connector 1.8.0, unmodified, logs in, browses and downloads.
 
-Each test names the rows of the feature checklist (8.1 and 8.3 of the API reference) that it shows. Where the
+Each test is named after the rows it shows of the checklist of the connector's features: 1-61 are those of the README
+its users know, 67-114 those that only its code shows, in the order in which README and code name them. Where the
 connector is broken or a documented call does not exist, the same is done in the way that works.
 """
 
@@ -180,7 +181,9 @@ def test_rows_9_to_16_and_20_folders(agora, project):
     assert [folder.name for folder in root.get_folders(recursive=True)] == ["results", "2024", "january"]
     assert root.get_folder("results").id == made.id
     assert root.get_folder("results/2024/january").id == deep.id
-    assert deep.get_folder("..").name == "2024"  # row 12 up to the root is defect 15 of the connector
+    assert (
+        deep.get_folder("..").name == "2024"
+    )  # not up to the root: the connector takes its index 0 for "none"
     assert [crumb.name for crumb in deep.get_breadcrumb()] == [project.name, "results", "2024", "january"]
     assert [item.content_type for item in root.get_items()] == ["folder"]
     made.delete()
@@ -278,7 +281,7 @@ def test_row_88_an_exam_is_renamed(agora, study):
 
 
 def test_row_89_files_attached_to_the_exam_itself(agora, study, sandbox):
-    """``get_files`` lists them; v2 gives them without datafiles, so those are fetched plainly (defect 17)."""
+    """``get_files`` lists them; v2 gives them without datafiles, so those are fetched plainly ."""
     sandbox.upload({"notes/report.pdf": b"%PDF-1.4 report"}, exam=study.exam)
     (attached,) = agora.get_exam(study.exam).get_files()
     assert (attached.name, attached.exam, attached.get_datafiles()) == ("report.pdf", study.exam, [])
@@ -417,7 +420,9 @@ def test_row_32_exams_and_series_without_relations(agora, study):
     assert agora.get_series(study.series).relations() == []
 
 
-def test_the_answers_of_the_connectors_calls_are_what_appendix_a_shows(agora, project, study, sandbox):
+def test_the_connectors_calls_are_answered_in_the_form_it_puts_them_on_the_wire(
+    agora, project, study, sandbox
+):
     """The requests of reading calls, as the connector puts them on the wire."""
     folder = agora.get_folder(project.root).create_folder("wire")
     exam = agora.get_exam(study.exam)

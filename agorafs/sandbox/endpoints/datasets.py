@@ -1,4 +1,4 @@
-"""Datasets, datafiles and the listing for downloads (A1-A11, B1, B2, D1 of the API)."""
+"""Datasets, datafiles and the listing for downloads."""
 
 from __future__ import annotations
 

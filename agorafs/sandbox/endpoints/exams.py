@@ -1,4 +1,4 @@
-"""Exams (X1-X20 of the API, without copying and moving)."""
+"""Exams: reading, renaming, locking, deleting."""
 
 from __future__ import annotations
 

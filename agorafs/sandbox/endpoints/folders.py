@@ -1,4 +1,4 @@
-"""Folders and folder items (F1-F15 of the API)."""
+"""Folders and folder items."""
 
 from __future__ import annotations
 

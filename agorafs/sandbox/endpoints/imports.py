@@ -1,4 +1,4 @@
-"""Import packages and flow files (I1, I2, I4-I8 of the API; the chunks of I3 are taken by ``server``)."""
+"""Import packages and flow files (the chunks themselves are taken by ``chunks``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patients (Q1-Q5 of the API)."""
+"""Patients, visible to whoever sees one of their exams."""
 
 from __future__ import annotations
 

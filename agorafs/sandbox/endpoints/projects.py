@@ -1,4 +1,4 @@
-"""Projects, memberships, and what is asked of a whole project (P1-P11, P20-P24 of the API)."""
+"""Projects, memberships, and what is asked of a whole project."""
 
 from __future__ import annotations
 

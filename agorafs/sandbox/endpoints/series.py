@@ -1,4 +1,4 @@
-"""Series (R1-R13 of the API, without copying)."""
+"""Series: reading, renaming, deleting, and the search expression."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What several kinds of objects have in common: links, parameter sets, relations, tags, ratings.
 
-F12, F16, X11-X13, X21, X23, R8, R9, R12, R14, A5, A6, A16, Q6, M1, M2 of the API.
+Each maker below returns the endpoint of one kind; ``ROUTES`` applies them to the kinds that have it.
 """
 
 from __future__ import annotations

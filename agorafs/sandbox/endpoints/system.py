@@ -1,4 +1,4 @@
-"""Version, login, API keys, users, groups, vendors, roles (S1-S10, P8 of the API)."""
+"""Version, login, API keys, users, groups, vendors, roles."""
 
 from __future__ import annotations
 

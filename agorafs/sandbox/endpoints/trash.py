@@ -1,4 +1,4 @@
-"""The trash: one entry per deletion, of all visible projects (K1, K2 of the API)."""
+"""The trash: one entry per deletion, of all visible projects."""
 
 from __future__ import annotations
 
