@@ -326,6 +326,9 @@ class SharedContent:
                 return None  # came meanwhile
             elif self._services.ranges.is_missing(ref.archive):
                 slot = self._locked_join_stream(ref, block_no)
+            elif self._pending and not self._services.ranges.is_known(ref.archive):
+                self._locked_wait_for_probe(ref)
+                return None
             else:
                 run = Flight(block_no, self._locked_stop_of_gap(block_no, stop_block), position=block_no)
                 self._locked_add_slots(run)
@@ -344,6 +347,18 @@ class SharedContent:
             with self._lock:
                 slot.waiters -= 1
         return slot if is_ours else None
+
+    def _locked_wait_for_probe(self, ref: ContentRef) -> None:
+        """Wait until the first request has shown whether there are ranges; _lock is held, except to wait.
+
+        Without ranges its answer is the whole content: a second one would be thrown away.
+        """
+        block_no, probe = next(iter(self._pending.items()))
+        stall_s = self._services.limits.stall_s
+        if not self._lock.condition.wait_for(
+            lambda: self._pending.get(block_no) is not probe or probe.flight.streaming, stall_s
+        ):
+            raise RemoteTimeout(f"{ref}: no byte arrived for {stall_s:g} s")
 
     def _locked_stop_of_gap(self, first: int, limit: int) -> int:
         stop = first + 1
@@ -383,6 +398,7 @@ class SharedContent:
                 self._read_ahead.remove(flight)
             if self._stream is flight:
                 self._stream = None
+            self._lock.condition.notify_all()  # _locked_wait_for_probe
         for _, slot in left:
             slot.fail(error)
 
@@ -454,6 +470,7 @@ class SharedContent:
                 if slot.flight is flight:
                     slot.flight = stream
             self._stream = stream
+            self._lock.condition.notify_all()  # _locked_wait_for_probe
         if not self._services.stream_workers.submit(partial(self._run_stream, ref, stream, body)):
             body.close()
             self._land(stream, RemoteUnavailable("the cache is closed"))
@@ -524,6 +541,7 @@ class SharedContent:
             slot = self._pending.get(block_no)
             if slot is not None and slot.flight is flight:
                 del self._pending[block_no]
+                self._lock.condition.notify_all()  # _locked_wait_for_probe
             else:
                 slot = None
         if slot is not None:
