@@ -101,7 +101,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         on_failure.callback(client.close)
         version, user = check_server(client, deadline_s=min(settings.deadline_s, _FIRST_DEADLINE_S))
         contents = ContentCache(
-            settings.cache_directory / "content", client, limits=_content_limits(settings), clock=clock
+            settings.cache_directory, client, limits=_content_limits(settings), clock=clock
         )
         on_failure.callback(contents.close)
         filesystem = _filesystem(settings, client, contents, user, clock)
