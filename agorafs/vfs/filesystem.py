@@ -123,13 +123,20 @@ class FileSystem:
         return Capacity()
 
     def listxattr(self, path: str) -> list[str]:
-        """Return the names of the extended attributes of *path*."""
-        return list(self._xattrs(path))
+        """Return the names of the extended attributes of *path*.
+
+        None for a symbolic link: the kernel refuses to read ``user.*`` of one, and ``rsync -X`` and
+        ``tar --xattrs`` call it an error when a name that was listed can not be read.
+        """
+        found = self._resolve(path)
+        if self._attr(found).file_type is FileType.LINK:
+            return []
+        return list(self._xattrs(path, found))
 
     def getxattr(self, path: str, name: str) -> bytes:
         """Return the extended attribute *name* of *path*."""
         if name.startswith(xattrs.PREFIX):
-            value = self._xattrs(path).get(name)
+            value = self._xattrs(path, self._resolve(path)).get(name)
             if value is not None:
                 return value.encode(errors="surrogateescape")
         raise NoSuchXattr(f"{path} has no attribute {name}")
@@ -266,8 +273,7 @@ class FileSystem:
         bits = permissions(file_type, may_change=False, umask=self._umask)
         return Attr(aside.ino, file_type, size, self._started_ns, bits)
 
-    def _xattrs(self, path: str) -> dict[str, str]:
-        found = self._resolve(path)
+    def _xattrs(self, path: str, found: Node | Aside) -> dict[str, str]:
         if isinstance(found, Aside):
             return {}
         return xattrs.attributes(found, self.complaints.reason(path))

@@ -333,6 +333,18 @@ def test_rsync_copies_everything_and_a_second_run_transfers_nothing(places, tmp_
     assert run("rsync", "-anc", "--itemize-changes", source, f"{places.local}/", cwd=tmp_path) == b""
 
 
+def test_attributes_travel_with_the_programs_that_are_asked_to_take_them(places, tmp_path):
+    """Attributes of links can not be read, so none are listed, and no program stumbles over them."""
+    source = places.mounted / "folders" / "Favourites"
+    for name, command in {
+        "rsync": ("rsync", "-aX", f"{source}/", f"{tmp_path / 'rsync'}/"),
+        "cp": ("cp", "-r", "--preserve=mode,links,timestamps,xattr", source, tmp_path / "cp"),
+    }.items():
+        run(*command, cwd=tmp_path)
+        assert os.getxattr(tmp_path / name, "user.agora.type") == b"folder"
+    run("tar", "--create", "--xattrs", f"--file={tmp_path / 'archive.tar'}", source, cwd=tmp_path)
+
+
 def test_gio_copies_a_file_with_its_time(places, tmp_path):
     run("gio", "copy", VOLUME, tmp_path / "copy.nii", cwd=places.mounted)
     assert (tmp_path / "copy.nii").read_bytes() == (places.local / VOLUME).read_bytes()

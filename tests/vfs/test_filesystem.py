@@ -309,6 +309,17 @@ def test_extended_attributes_say_what_the_record_says(filesystem, archive, proje
     assert len(archive.calls) == asked
 
 
+def test_no_attributes_are_listed_for_a_link_because_the_kernel_lets_nobody_read_them(
+    filesystem, archive, project
+):
+    """`rsync -X` and `tar --xattrs` fail when a name that was listed can not be read."""
+    patient = archive.add_patient("X")
+    archive.add_exam(project.id, "E", patient=patient.id)
+    assert filesystem.getattr("/patients/X/E").file_type is FileType.LINK
+    assert filesystem.listxattr("/patients/X/E") == []
+    assert filesystem.listxattr("/patients/X") != []
+
+
 @pytest.mark.parametrize(
     "name", ["security.capability", "system.posix_acl_access", "trusted.x", "user.other"]
 )
