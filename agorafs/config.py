@@ -140,6 +140,20 @@ class Settings:
         ),
     )
 
+    # Names
+    exam_name: str = field(
+        default="{name}",
+        metadata=_about(
+            Kind.TEXT, 'names of exams, such as "{start_time:%Y-%m-%d} {name}"; also {id}, {uid}, {created}'
+        ),
+    )
+    series_name: str = field(
+        default="{name}",
+        metadata=_about(
+            Kind.TEXT, 'names of series, such as "{number} {name}"; also {id}, {uid}, {time}, {created}'
+        ),
+    )
+
     # Content
     cache_directory: Path = field(
         default=_NOT_GIVEN,

@@ -24,6 +24,7 @@ from agorafs.client.records import Project, ServerVersion, User
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.config import Settings
 from agorafs.errors import ExitStatus, NotFound, UsageError
+from agorafs.tree.naming import Naming
 from agorafs.tree.tree import Tree
 from agorafs.vfs import FileSystem
 from agorafs.vfs.dot_agora import DotAgora
@@ -95,6 +96,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         NotAuthenticated, RemoteUnavailable, RemoteTimeout, TlsError, ProtocolError, ServerTooOld: As they say.
         UsageError: The address is not safe, or the cache directory can not be used.
     """
+    naming = _naming(settings)
     _check_directory(settings.cache_directory)
     with contextlib.ExitStack() as on_failure:
         client = _client(settings, clock)
@@ -104,7 +106,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
             settings.cache_directory, client, limits=_content_limits(settings), clock=clock
         )
         on_failure.callback(contents.close)
-        filesystem = _filesystem(settings, client, contents, user, clock)
+        filesystem = _filesystem(settings, client, contents, user, naming, clock)
         on_failure.pop_all()
     log.info("%s %s as %s", settings.url, version.text, user.username)
     return Stack(settings, client, contents, filesystem, user=user, version=version)
@@ -142,7 +144,7 @@ def _content_limits(settings: Settings) -> ContentLimits:
 
 
 def _filesystem(
-    settings: Settings, client: Client, contents: ContentCache, user: User, clock: Clock
+    settings: Settings, client: Client, contents: ContentCache, user: User, naming: Naming, clock: Clock
 ) -> FileSystem:
     freshness = Freshness(ttl_s=settings.listing_ttl_s, revalidate_wait_s=settings.revalidate_wait_s)
     tree = Tree(
@@ -152,6 +154,7 @@ def _filesystem(
         freshness=freshness,
         max_entries=settings.max_listing_entries,
         clock=clock,
+        naming=naming,
     )
     # Links name projects, so their names are learnt before the first link is shown.
     tree.children(tree.resolve(["projects"]))
@@ -163,6 +166,13 @@ def _filesystem(
         umask=settings.umask,
         started_ns=time.time_ns(),
     )
+
+
+def _naming(settings: Settings) -> Naming:
+    try:
+        return Naming(settings.exam_name, settings.series_name)
+    except ValueError as error:
+        raise UsageError(str(error), ExitStatus.CONFIGURATION) from None
 
 
 def _my_agora(client: Client) -> Project | None:

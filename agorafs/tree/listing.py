@@ -33,6 +33,7 @@ from agorafs.client.records import (
 )
 from agorafs.tree.inodes import InodeSpace, hashed_inode, inode
 from agorafs.tree.names import Named, assign_names, ids_in_suffix, legal_name, path_parts, suffixed
+from agorafs.tree.naming import Naming
 
 
 class Area(str, enum.Enum):
@@ -207,7 +208,7 @@ def project_listing(project: Project) -> Listing:
     return _fixed(DirKey(Area.PROJECT, project.id), entries, mtime_ns=project.created_ns)
 
 
-def folder_listing(folder_id: int, items: Iterable[FolderItem]) -> Listing:
+def folder_listing(folder_id: int, items: Iterable[FolderItem], naming: Naming) -> Listing:
     """A folder: subfolders and loose datasets in place, everything else as links."""
     drafts: list[_Draft] = []
     not_shown: list[str] = []
@@ -217,7 +218,7 @@ def folder_listing(folder_id: int, items: Iterable[FolderItem]) -> Listing:
         if content is None:
             not_shown.append(f"{item.content_type} {item.object_id}")
         elif isinstance(content, Exam):
-            drafts.append(_exam_link(content, link_ino, item.modified_ns))
+            drafts.append(_exam_link(content, link_ino, item.modified_ns, naming))
         elif isinstance(content, Patient):
             ref = RemoteRef(Kind.PATIENT, content.id)
             drafts.append(
@@ -229,7 +230,7 @@ def folder_listing(folder_id: int, items: Iterable[FolderItem]) -> Listing:
             ino = link_ino if item.is_link else inode(InodeSpace.FOLDER, content.id)
             drafts.append(_Draft(content.name, ref, ino, item.modified_ns, content.locked, content, target))
         elif isinstance(content, Series):
-            draft = _series_draft(content)
+            draft = _series_draft(content, naming)
             drafts.append(draft.as_link(link_ino, item.modified_ns) if item.is_link else draft)
         else:
             draft = _dataset_draft(content)
@@ -237,11 +238,11 @@ def folder_listing(folder_id: int, items: Iterable[FolderItem]) -> Listing:
     return _listing(DirKey(Area.FOLDER, folder_id), drafts, not_shown)
 
 
-def exams_listing(project_id: int, exams: Iterable[Exam]) -> Listing:
+def exams_listing(project_id: int, exams: Iterable[Exam], naming: Naming) -> Listing:
     """A project's study list."""
     drafts = [
         _Draft(
-            exam.name,
+            naming.of_exam(exam),
             RemoteRef(Kind.EXAM, exam.id),
             inode(InodeSpace.EXAM, exam.id),
             exam.created_ns,
@@ -254,9 +255,11 @@ def exams_listing(project_id: int, exams: Iterable[Exam]) -> Listing:
     return _listing(DirKey(Area.PROJECT_EXAMS, project_id), drafts)
 
 
-def exam_listing(exam_id: int, series: Iterable[Series], datasets: Iterable[Dataset]) -> Listing:
+def exam_listing(
+    exam_id: int, series: Iterable[Series], datasets: Iterable[Dataset], naming: Naming
+) -> Listing:
     """An exam: its series, and the datasets attached to the exam itself."""
-    drafts = [_series_draft(one) for one in series]
+    drafts = [_series_draft(one, naming) for one in series]
     drafts.extend(_dataset_draft(dataset) for dataset in datasets)
     return _listing(DirKey(Area.EXAM, exam_id), drafts)
 
@@ -304,11 +307,11 @@ def patients_listing(key: DirKey, patients: Iterable[Patient]) -> Listing:
     return _listing(key, drafts)
 
 
-def patient_listing(key: DirKey, exams: Iterable[Exam]) -> Listing:
+def patient_listing(key: DirKey, exams: Iterable[Exam], naming: Naming) -> Listing:
     """A patient: links to the exams, of one project or of all."""
     where = ("patient's exam", str(key.id), str(key.project))
     drafts = [
-        _exam_link(exam, hashed_inode(*where, str(exam.id)), exam.created_ns)
+        _exam_link(exam, hashed_inode(*where, str(exam.id)), exam.created_ns, naming)
         for exam in exams
         if not key.project or exam.project == key.project
     ]
@@ -372,14 +375,15 @@ def _fixed(
     return Listing(key, entries)
 
 
-def _exam_link(exam: Exam, ino: int, mtime_ns: int | None) -> _Draft:
+def _exam_link(exam: Exam, ino: int, mtime_ns: int | None, naming: Naming) -> _Draft:
     ref = RemoteRef(Kind.EXAM, exam.id)
-    return _Draft(exam.name, ref, ino, mtime_ns, exam.locked, exam, LinkTarget(ref, exam.project, exam.name))
+    name = naming.of_exam(exam)
+    return _Draft(name, ref, ino, mtime_ns, exam.locked, exam, LinkTarget(ref, exam.project, name))
 
 
-def _series_draft(series: Series) -> _Draft:
+def _series_draft(series: Series, naming: Naming) -> _Draft:
     return _Draft(
-        series.name,
+        naming.of_series(series),
         RemoteRef(Kind.SERIES, series.id),
         inode(InodeSpace.SERIES, series.id),
         series.modified_ns or series.created_ns,

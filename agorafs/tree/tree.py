@@ -48,6 +48,7 @@ from agorafs.tree import listing as build
 from agorafs.tree.inodes import ROOT_INODE
 from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, SiblingLink, exam_link_name
 from agorafs.tree.names import MAX_NAME_BYTES
+from agorafs.tree.naming import Naming
 
 log = logging.getLogger(__name__)
 
@@ -121,12 +122,14 @@ class Tree:
         freshness: Freshness,
         max_entries: int,
         clock: Clock,
+        naming: Naming | None = None,
     ) -> None:
         """*my_agora* is shown although the archive may leave it out of the list of projects."""
         # given
         self._archive = archive
         self._user = user
         self._my_agora = my_agora
+        self._naming = naming or Naming()
         # fixed
         self._lock = threading.Lock()
         self._completers = ThreadPoolExecutor(4, thread_name_prefix="agorafs-datafiles")
@@ -362,9 +365,9 @@ class Tree:
                 else item
                 for item in items
             ]
-            return Fetched(build.folder_listing(key.id, whole))
+            return Fetched(build.folder_listing(key.id, whole, self._naming))
         if key.area is Area.PROJECT_EXAMS:
-            return Fetched(build.exams_listing(key.id, self._archive.project_exams(key.id)))
+            return Fetched(build.exams_listing(key.id, self._archive.project_exams(key.id), self._naming))
         if key.area is Area.EXAM:
             return self._fetch_exam(key)
         if key.area is Area.SERIES:
@@ -375,7 +378,7 @@ class Tree:
         if key.area is Area.PROJECT_PATIENTS:
             return Fetched(build.patients_listing(key, self._archive.project_patients(key.id)))
         assert key.area is Area.PATIENT, key
-        return Fetched(build.patient_listing(key, self._archive.patient_exams(key.id)))
+        return Fetched(build.patient_listing(key, self._archive.patient_exams(key.id), self._naming))
 
     def _fetch_projects(self) -> Listing:
         projects = self._archive.projects()
@@ -399,7 +402,7 @@ class Tree:
                 also[below.key] = below
         direct = self._complete(tree.datasets)
         series = (branch.series for branch in tree.series)
-        return Fetched(build.exam_listing(key.id, series, direct.values()), also)
+        return Fetched(build.exam_listing(key.id, series, direct.values(), self._naming), also)
 
     def _fetch_exam_plainly(self, key: DirKey) -> Found:
         series = self._archive.exam_series(key.id)
@@ -409,7 +412,7 @@ class Tree:
             below = build.series_listing(one.id, [dataset for dataset in every if dataset.series == one.id])
             also[below.key] = below
         direct = [dataset for dataset in every if dataset.series is None]
-        return Fetched(build.exam_listing(key.id, series, direct), also)
+        return Fetched(build.exam_listing(key.id, series, direct, self._naming), also)
 
     def _complete(self, datasets: Sequence[Dataset]) -> dict[int, Dataset]:
         """Return *datasets* by id, with the datafiles that the answer left out."""
