@@ -6,7 +6,8 @@
     ├── Refused            the request can not be met as asked
     │   ├── NotFound  NotADirectory  IsADirectory  AlreadyExists  NameTooLong
     │   ├── NotAuthenticated  PermissionDenied  ReadOnly  CrossDevice  SpoolFull
-    │   ├── BadCommand  BadHandle  StaleHandle  NoSuchXattr  NotSupported  Interrupted
+    │   ├── BadCommand  BadHandle  NoSuchXattr  NotSupported  Interrupted
+    │   └── StaleHandle  (of which StaleLookup: only the look-up is stale, looking again helps)
     ├── RemoteError        the archive did not answer properly
     │   ├── RemoteTimeout  RemoteUnavailable  ProtocolError
     │   ├── TlsError       (a RemoteUnavailable that trying again will not cure)
@@ -112,6 +113,10 @@ class BadHandle(Refused):
 
 class StaleHandle(Refused):
     """The datafile changed or vanished after it was opened."""
+
+
+class StaleLookup(StaleHandle):
+    """A path leads to another version than its last attributes said. Looking it up again helps."""
 
 
 class NoSuchXattr(Refused):

@@ -18,6 +18,13 @@ large enough that a server that hangs blocks only those who asked for it.
 
 Freshness.  The kernel believes names and attributes for at most one second more than agorafs does. It never
 remembers that a name was missing, so what appears is seen as soon as agorafs knows of it.
+
+Two versions of one path (see ``vfs.handles``).  An open of another version than the kernel was told of fails with
+``ESTALE``, upon which the kernel looks the path up again and opens it again; no program sees that. While a stale
+handle is open, attributes are given for no time at all: the kernel then asks for them with the handle at each
+``read`` and hands the program our ``ESTALE``, before it looks at its pages or at the file's size. libfuse 2 has no
+way to say that, nor ``direct``: there, for a second after a change, a handle that was open before can end at the
+new size.
 """
 
 from __future__ import annotations
@@ -203,6 +210,11 @@ class _Operations:
         self._on_ready = on_ready
         # the handle by which libfuse knows this mount, for ``invalidate``; set once by ``init``
         self._fuse: ctypes.c_void_p | None = None
+        # held while the kernel is told something, so that libfuse is not taken away meanwhile; a leaf
+        self._notifying = threading.Lock()
+        # libfuse's own settings, which it reads after each of our answers; None on libfuse 2
+        self._config: Any = None
+        self._attr_timeout_s = 0.0
         # directories that are being read, as of their first entry; guarded by _lock
         self._lock = threading.Lock()
         self._next_directory = 1
@@ -232,18 +244,40 @@ class _Operations:
         if connection is not None:
             connection.max_background = _MAX_BACKGROUND
             connection.congestion_threshold = _MAX_BACKGROUND * 3 // 4
+        if config is not None:
+            self._config = config
+            self._attr_timeout_s = config.attr_timeout
         self.init("/")
+
+    def destroy(self, path: str) -> None:
+        """The mount is gone, and libfuse is about to forget it."""
+        with self._notifying:
+            self._fuse = None
+        self._config = None
+
+    def limit_belief(self) -> None:
+        """Let the kernel keep no attribute while a stale handle is open (see the module docstring).
+
+        Called between the look at the tree and the answer. All paths pay for it, because libfuse has one
+        setting for all: an ``ls -l`` asks for each entry again.
+        """
+        config = self._config
+        if config is not None:
+            timeout_s = 0.0 if self.filesystem.has_stale_handles() else self._attr_timeout_s
+            if config.attr_timeout != timeout_s:
+                config.attr_timeout = timeout_s
 
     def invalidate(self, paths: Iterable[str]) -> None:
         """Make the kernel ask again about *paths*. Not to be called by a file operation."""
         invalidate = getattr(self._binding._libfuse, "fuse_invalidate_path", None)
-        if (
-            invalidate is None or self._fuse is None
-        ):  # libfuse 2: the kernel forgets by itself within a second
+        if invalidate is None:  # libfuse 2: the kernel forgets by itself within a second
             return
         for path in paths:
-            # Paths that the kernel has never asked for are refused with ENOENT, which is as good.
-            invalidate(self._fuse, path.encode(errors="surrogateescape"))
+            with self._notifying:
+                if self._fuse is None:
+                    return
+                # Paths that the kernel has never asked for are refused with ENOENT, which is as good.
+                invalidate(self._fuse, path.encode(errors="surrogateescape"))
 
     # looking
 
@@ -318,7 +352,7 @@ class _Operations:
 
     @_translated
     def open(self, path: str, flags: int) -> int:
-        return self.filesystem.open(path, flags).handle
+        return self.filesystem.open(path, flags, after_lookup=True).handle
 
     @_translated
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
@@ -413,6 +447,7 @@ def _tuned(binding: Any) -> Any:
                 attr = operations.filesystem.getattr(text, handle)
             except Exception as error:  # noqa: BLE001 - nothing may leave through libfuse
                 operations.fail("getattr", text, error)
+            operations.limit_belief()
             self._fill(buffer.contents, attr)
             return 0
 
@@ -442,17 +477,21 @@ def _tuned(binding: Any) -> Any:
                     operations.directories[handle] = operations.filesystem.readdir(text)
                 except Exception as error:  # noqa: BLE001 - nothing may leave through libfuse
                     operations.fail("readdir", text, error)
-                for dots in (b".", b".."):
-                    offset += 1
-                    fill(buffer, dots, None, offset, 0)
+            operations.limit_belief()
+            # The offset says where the next call goes on: 1 behind ".", 2 behind "..", 3 behind the first name.
+            for position in range(offset, 2):
+                fill(buffer, (b".", b"..")[position], None, position + 1, 0)
             listing = operations.directories[handle]
             stat = binding.c_stat()
-            for position in range(offset - 2, len(listing)):
+            base = text if text.endswith("/") else f"{text}/"
+            may_tell = operations.filesystem.may_tell
+            for position in range(max(offset - 2, 0), len(listing)):
                 name, attr = listing[position]
                 self._fill(stat, attr)
                 encoded = name.encode("utf-8", "surrogateescape")
-                # The offset says where the next call goes on; "full" means this entry comes again then.
-                if fill(buffer, encoded, stat, position + 3, _FILL_DIR_PLUS):
+                plus = _FILL_DIR_PLUS if may_tell(base + name, attr) else 0
+                # "Full" means that this entry comes again at the next call.
+                if fill(buffer, encoded, stat, position + 3, plus):
                     break
             return 0
 
@@ -461,7 +500,7 @@ def _tuned(binding: Any) -> Any:
             text = path.decode("utf-8", "surrogateescape")
             info = file_info.contents
             try:
-                opened = operations.filesystem.open(text, info.flags)
+                opened = operations.filesystem.open(text, info.flags, after_lookup=True)
             except Exception as error:  # noqa: BLE001 - nothing may leave through libfuse
                 operations.fail("open", text, error)
             info.fh = opened.handle

@@ -40,6 +40,8 @@ TABLE: dict[type[errors.AgoraFSError], Outcome] = {
     errors.BadCommand: Outcome(errno.EINVAL, logging.DEBUG),
     errors.BadHandle: Outcome(errno.EBADF, logging.WARNING),
     errors.StaleHandle: Outcome(errno.ESTALE, logging.WARNING),
+    # the kernel looks the path up again and opens it again; the program hears nothing of it
+    errors.StaleLookup: Outcome(errno.ESTALE, logging.DEBUG),
     errors.NoSuchXattr: Outcome(_NO_ATTRIBUTE, logging.DEBUG),
     errors.NotSupported: Outcome(errno.ENOTSUP, logging.DEBUG),
     errors.Interrupted: Outcome(errno.EINTR, logging.DEBUG),

@@ -21,7 +21,15 @@ from typing import Any, NoReturn
 
 from agorafs.cache.content import ContentCache, ContentRef
 from agorafs.client.records import Datafile
-from agorafs.errors import AgoraFSError, IsADirectory, NoSuchXattr, NotADirectory, NotFound, ReadOnly
+from agorafs.errors import (
+    AgoraFSError,
+    IsADirectory,
+    NoSuchXattr,
+    NotADirectory,
+    NotFound,
+    ReadOnly,
+    StaleLookup,
+)
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
@@ -48,7 +56,10 @@ _CHANGEABLE_AREAS = frozenset({Area.FOLDER, Area.EXAM, Area.SERIES})
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """``keep_pages``: pages that the kernel has of this path are still right. ``direct``: it must not keep any."""
+    """``keep_pages``: pages that the kernel has of this path are still right. ``direct``: it must not keep any.
+
+    ``vfs.handles`` says why.
+    """
 
     handle: int
     keep_pages: bool
@@ -93,13 +104,26 @@ class FileSystem:
     # -- looking -------------------------------------------------------------------------------------
 
     def getattr(self, path: str, handle: int | None = None) -> Attr:
-        """Return the attributes of *path*, or of what *handle* opened."""
+        """Return the attributes of *path*, or of what *handle* opened.
+
+        Raises:
+            StaleHandle: The path of *handle* has got another version since, whose attributes these are not.
+        """
         if handle is not None:
-            return self._handles.get(handle).attr
-        return self._attr(self._resolve(path))
+            file = self._handles.get(handle)
+            file.require_fresh()
+            return file.attr
+        found = self._resolve(path)
+        attr = self._attr(found)
+        if isinstance(found, Node) and isinstance(found.entry.target, Datafile):
+            self._handles.tell(path, attr, self._content_ref(found.entry.target).key)
+        return attr
 
     def readdir(self, path: str) -> list[tuple[str, Attr]]:
-        """Return (name, attributes) of everything in the directory *path*, without ``.`` and ``..``."""
+        """Return (name, attributes) of everything in the directory *path*, without ``.`` and ``..``.
+
+        Who hands the attributes on to somebody who keeps them asks ``may_tell`` at that moment.
+        """
         found = self._resolve(path)
         if isinstance(found, Aside):
             if found.names is None:
@@ -107,6 +131,18 @@ class FileSystem:
             base = path.rstrip("/")
             return [(name, self._attr(self._resolve(f"{base}/{name}"))) for name in found.names]
         return [(node.entry.name, self._attr(node)) for node in self._tree.children(found)]
+
+    def may_tell(self, path: str, attr: Attr) -> bool:
+        """Tell whether *attr*, which ``readdir`` gave for *path* some time ago, may still be handed on.
+
+        Not when something else has been said of that path since: a kernel would cut an open file at the size
+        of another.
+        """
+        return self._handles.may_tell(path, attr)
+
+    def has_stale_handles(self) -> bool:
+        """Tell whether a handle is open whose path has got another version since."""
+        return self._handles.has_stale()
 
     def readlink(self, path: str) -> str:
         """Return the text of the symbolic link *path*."""
@@ -143,8 +179,15 @@ class FileSystem:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def open(self, path: str, flags: int = os.O_RDONLY) -> Opened:
-        """Open the file *path*; no request."""
+    def open(self, path: str, flags: int = os.O_RDONLY, *, after_lookup: bool = False) -> Opened:
+        """Open the file *path*; no request.
+
+        Args:
+            after_lookup: The caller goes by the attributes that ``getattr`` gave last, as a kernel does.
+
+        Raises:
+            StaleLookup: *after_lookup*, and those attributes were of another version than would be opened.
+        """
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             self.refuse_change(path, "opening it for writing")
         found = self._resolve(path)
@@ -154,21 +197,22 @@ class FileSystem:
         if isinstance(found, Aside):
             if found.content is None:
                 raise NotFound(f"{path} is not a file")
-            handle, _ = self._handles.add(OpenFile(path, attr, None, found.content))
-            return Opened(handle, keep_pages=False, direct=True)
+            return Opened(*self._handles.add(OpenFile(path, attr, None, found.content), after_lookup=False))
         datafile = found.entry.target
         if not isinstance(datafile, Datafile):
             raise NotFound(f"{path} is not a file")
-        content = self._contents.open(
-            ContentRef(datafile.id, datafile.size, datafile.sha1, self._archive_url, datafile.modified_ns)
-        )
-        version = Version(datafile.id, datafile.size, datafile.sha1, datafile.modified_ns, content.generation)
-        handle, may_keep = self._handles.add(OpenFile(path, attr, version, content))
-        return Opened(handle, keep_pages=may_keep, direct=False)
+        ref = self._content_ref(datafile)
+        content = self._contents.open(ref)
+        file = OpenFile(path, attr, Version(ref.key, content.generation), content)
+        try:
+            return Opened(*self._handles.add(file, after_lookup=after_lookup))
+        except StaleLookup:
+            content.close()
+            raise
 
     def read_into(self, handle: int, offset: int, view: memoryview) -> int:
         """Fill *view* from *offset* on; return how many bytes there were. Fewer than asked means end of file."""
-        return self._handles.get(handle).read_into(offset, view)
+        return self._handles.read_into(handle, offset, view)
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
         """Return the bytes ``[offset, offset + size)``, cut at the end of the file."""
@@ -237,6 +281,9 @@ class FileSystem:
             if known is not None and parts[-1] not in known.entries:
                 raise NotFound(f"{path} does not exist")
         return self._tree.resolve(parts)
+
+    def _content_ref(self, datafile: Datafile) -> ContentRef:
+        return ContentRef(datafile.id, datafile.size, datafile.sha1, self._archive_url, datafile.modified_ns)
 
     def _attr(self, found: Node | Aside) -> Attr:
         if isinstance(found, Aside):

@@ -1,54 +1,85 @@
-"""Open files: what each handle opened, so that one handle never sees two versions.
+"""Open files, and what the kernel believes of their paths, so that one handle never sees two versions.
 
-Why stale marks.  The kernel has one page cache per path. When a path is opened and holds another version than
-an older handle of the same path, pages read by the old handle would reach readers of the new one. So an open of
-another version makes the older handles of that path stale, before the kernel is told to drop its pages: from
-then on they get ``StaleHandle`` and can not bring old bytes back in.
+Why.  The kernel has one inode for each path: one page cache, one size. When a path gets another version (its
+object was replaced, or the name passed to a sibling), old handles and new ones would share both, and read each
+other's bytes or stop at each other's end. Four rules keep them apart:
 
-Threads.  ``_lock`` guards ``_open``, ``_by_path``, ``_last_version`` and ``_next``; it is a leaf. A handle's
-``is_stale`` is set once, from False to True, under ``_lock``, and read without it.
+1. Attributes of another version are never given for a path without making its older handles stale first
+   (``tell``). A stale handle answers everything with ``StaleHandle``.
+2. A path is opened only as the version whose attributes were given last (``add``): else the kernel would cut
+   the new bytes at the old size. ``StaleLookup`` makes the kernel look again, and open again.
+3. The kernel may keep a path's pages only when a handle of the same version has been *read* after its opening
+   dropped the pages of others. That an ``open`` was answered proves nothing: the kernel may not have dropped them
+   yet when the next ``open`` arrives.
+4. While a stale handle of the path is open, new handles are ``direct``: none of their bytes reach the page cache,
+   through which the stale one could still see them.
+
+Threads.  ``_lock`` guards ``_open``, ``_by_path``, ``_told``, ``_pages``, ``_stale`` and ``_next``; it is a leaf.
+``_open``, ``_told`` and ``_stale`` are also looked at without it, one look-up at a time. A handle's ``is_stale`` and
+``was_read`` are set once, from False to True, under ``_lock``, and read without it.
+
+Invariants, run by ``_check`` at each release of ``_lock`` in tests:
+  1. ``_by_path`` has exactly the files of ``_open``, and no empty lists.
+  2. Of the handles of one path that are not stale all have the same version.
+  3. ``_stale`` is the number of open files that are stale.
+  4. ``_pages`` names no version while a handle of another version, not stale, is open at that path.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
-from agorafs.cache.content import OpenContent
-from agorafs.errors import BadHandle, StaleHandle
+from agorafs.cache.locks import InvariantLock
+from agorafs.errors import BadHandle, StaleHandle, StaleLookup
 from agorafs.vfs.attr import Attr
+
+# Attributes are given at most a second before they are acted on, and some 20,000 look-ups a second are the most
+# that one mount answers. A path that was forgotten costs one more look-up.
+_MAX_TOLD = 20_000
+_MAX_PAGES = 100_000
 
 
 class Version(NamedTuple):
     """What changes when the bytes behind a path change.
 
-    ``generation`` counts how often bytes that had been delivered turned out to be wrong.
+    ``content`` names the bytes (``ContentRef.key``); ``generation`` counts how often bytes that had been
+    delivered turned out to be wrong.
     """
 
-    datafile: int
-    size: int
-    sha1: str
-    modified_ns: int | None
+    content: str
     generation: int
+
+
+class Source(Protocol):
+    """What an open file reads from: ``cache.content.OpenContent``."""
+
+    def read_into(self, offset: int, view: memoryview) -> int: ...
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """One ``open``. ``source`` is the archive's content, or the bytes of a ``.agora`` file."""
+    """One ``open``. ``source`` is the archive's content, or the bytes of a ``.agora`` file (then no version)."""
 
     path: str
     attr: Attr
     version: Version | None
-    source: OpenContent | bytes
+    source: Source | bytes
     is_stale: bool = field(default=False)
+    was_read: bool = field(default=False)
+
+    def require_fresh(self) -> None:
+        """Raise ``StaleHandle`` if the path has got another version since."""
+        if self.is_stale:
+            raise StaleHandle(f"{self.path} changed after it was opened; open it again")
 
     def read_into(self, offset: int, view: memoryview) -> int:
         """Fill *view* with the bytes from *offset* on; return how many there were."""
-        if self.is_stale:
-            raise StaleHandle(f"{self.path} changed after it was opened; open it again")
+        self.require_fresh()
         if isinstance(self.source, bytes):
             piece = self.source[offset : offset + len(view)]
             view[: len(piece)] = piece
@@ -60,32 +91,67 @@ class OpenFile:
             self.source.close()
 
 
-class HandleTable:
-    """All open files, by number."""
+class Entered(NamedTuple):
+    """``keep_pages``, ``direct``: see ``filesystem.Opened``."""
 
-    def __init__(self, max_remembered: int = 100_000) -> None:
-        self._lock = threading.Lock()
+    handle: int
+    keep_pages: bool
+    direct: bool
+
+
+class HandleTable:
+    """All open files, by number. See the module docstring."""
+
+    def __init__(self, max_told: int = _MAX_TOLD, max_pages: int = _MAX_PAGES) -> None:
+        # fixed
+        self._max_told = max_told
+        self._lock = InvariantLock(self._check)
+        # changing, guarded by _lock
         self._open: dict[int, OpenFile] = {}
         self._by_path: dict[str, list[OpenFile]] = {}
         self._next = 1
-        # the version that the kernel's pages of a path belong to
-        self._last_version: LRUCache[str, Version] = LRUCache(max_remembered)
+        self._stale = 0
+        # the attributes given last for the path of a file, the latest at the end
+        self._told: dict[str, Attr] = {}
+        # the version that the kernel's pages of a path certainly belong to
+        self._pages: LRUCache[str, Version] = LRUCache(max_pages)
 
-    def add(self, file: OpenFile) -> tuple[int, bool]:
-        """Enter *file*; return its handle, and whether the kernel may keep its pages of that path."""
+    def tell(self, path: str, attr: Attr, content: str) -> None:
+        """Note that *attr* of the bytes *content* is about to be given for the file *path*."""
         with self._lock:
+            self._locked_tell(path, attr, content)
+
+    def may_tell(self, path: str, attr: Attr) -> bool:
+        """Tell whether *attr*, which may be out of date, says nothing new of the file *path*."""
+        told = self._told.get(path)
+        return path not in self._by_path if told is None else told == attr
+
+    def add(self, file: OpenFile, *, after_lookup: bool) -> Entered:
+        """Enter *file*; *after_lookup*: only if its attributes were those given last for its path.
+
+        Raises:
+            StaleLookup: They were not.
+        """
+        with self._lock:
+            version = file.version
+            if version is not None:
+                if not after_lookup:
+                    self._locked_tell(file.path, file.attr, version.content)
+                elif self._told.get(file.path) != file.attr:
+                    raise StaleLookup(f"{file.path} has changed since it was looked up")
+            same_path = self._by_path.get(file.path, [])
+            for other in same_path:
+                if other.version != version:
+                    self._locked_mark(other)
             handle = self._next
             self._next += 1
             self._open[handle] = file
-            same_path = self._by_path.setdefault(file.path, [])
-            for other in same_path:
-                if other.version != file.version:
-                    other.is_stale = True
-            same_path.append(file)
-            may_keep = file.version is not None and self._last_version.get(file.path) == file.version
-            if file.version is not None:
-                self._last_version[file.path] = file.version
-        return handle, may_keep
+            keep_pages = version is not None and self._pages.get(file.path) == version
+            if not keep_pages:
+                self._pages.pop(file.path, None)
+            direct = version is None or any(other.is_stale for other in same_path)
+            self._by_path[file.path] = [*same_path, file]
+        return Entered(handle, keep_pages, direct)
 
     def get(self, handle: int) -> OpenFile:
         """Return the open file behind *handle*."""
@@ -94,12 +160,23 @@ class HandleTable:
             raise BadHandle(f"handle {handle} is not open")
         return file
 
+    def read_into(self, handle: int, offset: int, view: memoryview) -> int:
+        """Fill *view* from *offset* on; return how many bytes there were."""
+        file = self.get(handle)
+        if not file.was_read:
+            with self._lock:
+                file.was_read = True
+                if file.version is not None and not file.is_stale:
+                    self._pages[file.path] = file.version
+        return file.read_into(offset, view)
+
     def remove(self, handle: int) -> None:
         """Close *handle*."""
         with self._lock:
             file = self._open.pop(handle, None)
             if file is None:
                 raise BadHandle(f"handle {handle} is not open")
+            self._stale -= file.is_stale
             same_path = self._by_path[file.path]
             same_path.remove(file)
             if not same_path:
@@ -110,7 +187,38 @@ class HandleTable:
         """Return how many files are open."""
         return len(self._open)
 
+    def has_stale(self) -> bool:
+        """Tell whether any handle is stale."""
+        return self._stale > 0
+
     def close_all(self) -> None:
         """Close every handle; the mount is going away."""
         for handle in list(self._open):
-            self.remove(handle)
+            with contextlib.suppress(BadHandle):  # closed by its owner meanwhile
+                self.remove(handle)
+
+    def _locked_tell(self, path: str, attr: Attr, content: str) -> None:
+        self._told.pop(path, None)
+        self._told[path] = attr
+        if len(self._told) > self._max_told:
+            del self._told[next(iter(self._told))]
+        for other in self._by_path.get(path, ()):
+            if other.version is None or other.version.content != content:
+                self._locked_mark(other)
+
+    def _locked_mark(self, file: OpenFile) -> None:
+        if not file.is_stale and file.version is not None:
+            file.is_stale = True
+            self._stale += 1
+
+    def _check(self) -> None:
+        entered = [file for files in self._by_path.values() for file in files]
+        assert {id(file) for file in entered} == {id(file) for file in self._open.values()}
+        assert len(entered) == len(self._open)
+        assert all(self._by_path.values())
+        assert self._stale == sum(file.is_stale for file in entered)
+        for path, files in self._by_path.items():
+            versions = {file.version for file in files if not file.is_stale}
+            assert len(versions) <= 1, path
+            pages = self._pages.get(path)
+            assert pages is None or not versions or versions == {pages}, path

@@ -20,6 +20,7 @@ from agorafs.errors import (
     ReadOnly,
     RemoteUnavailable,
     StaleHandle,
+    StaleLookup,
 )
 from agorafs.tree.tree import Tree
 from agorafs.vfs import FileSystem
@@ -156,7 +157,9 @@ def test_opening_an_already_cached_file_costs_no_request(filesystem, archive, pr
 def test_the_kernel_may_keep_its_pages_only_while_the_version_is_the_same(filesystem, archive, project):
     path = "/projects/P/folders/x"
     first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
-    assert not filesystem.open(path).keep_pages
+    opened = filesystem.open(path)
+    assert not opened.keep_pages
+    filesystem.read(opened.handle, 0, 1)
     assert filesystem.open(path).keep_pages
     archive.remove_item(project.root_folder, first.id)
     archive.add_dataset({"x": b"two"}, folder=project.root_folder)
@@ -178,6 +181,78 @@ def test_a_handle_of_an_older_version_is_stale_once_the_path_is_opened_anew(file
     with pytest.raises(StaleHandle):
         filesystem.read(old, 0, 10)
     assert filesystem.read(new, 0, 10) == b"two"
+
+
+@pytest.fixture
+def replaced(filesystem, archive, project):
+    """A path with an old handle, read once, to which the archive gave a shorter file meanwhile."""
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"old and long"}, folder=project.root_folder)
+    filesystem.getattr(path)
+    old = filesystem.open(path, after_lookup=True).handle
+    filesystem.read(old, 0, 3)
+    archive.remove_item(project.root_folder, first.id)
+    archive.add_dataset({"x": b"new"}, folder=project.root_folder)
+    filesystem.refresh(path)
+    return path, old
+
+
+def test_attributes_of_another_version_make_older_handles_stale_before_they_are_given(filesystem, replaced):
+    """Or the kernel would end the old handle at the size of the new file."""
+    path, old = replaced
+    assert filesystem.getattr(path, old).size == len(b"old and long")
+    assert not filesystem.has_stale_handles()
+    assert filesystem.getattr(path).size == len(b"new")
+    assert filesystem.has_stale_handles()
+    with pytest.raises(StaleHandle):
+        filesystem.getattr(path, old)
+    with pytest.raises(StaleHandle):
+        filesystem.read(old, 3, 3)
+    filesystem.release(old)
+    assert not filesystem.has_stale_handles()
+
+
+def test_a_kernel_opens_only_the_version_whose_attributes_it_was_given_last(filesystem, replaced):
+    """Or it would cut the new bytes at the old size."""
+    path, old = replaced
+    filesystem.getattr(path, old)
+    with pytest.raises(StaleLookup):
+        filesystem.open(path, after_lookup=True)
+    assert filesystem.status()["open_files"] == 1
+    filesystem.getattr(path)
+    opened = filesystem.open(path, after_lookup=True)
+    assert filesystem.read(opened.handle, 0, 100) == b"new"
+
+
+def test_while_a_stale_handle_is_open_no_bytes_of_the_new_version_reach_the_page_cache(filesystem, replaced):
+    """The stale handle would see them there."""
+    path, old = replaced
+    filesystem.getattr(path)
+    assert filesystem.open(path).direct
+    filesystem.release(old)
+    assert not filesystem.open(path).direct
+
+
+def test_attributes_from_an_old_listing_are_not_handed_on_for_a_file_that_has_others_now(
+    filesystem, replaced
+):
+    path, old = replaced
+    before = filesystem.getattr(path, old)
+    assert filesystem.may_tell(path, before)
+    after = filesystem.getattr(path)
+    assert filesystem.may_tell(path, after)
+    assert not filesystem.may_tell(path, before)
+
+
+def test_the_same_bytes_under_another_id_make_no_handle_stale(filesystem, archive, project):
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"abc"}, folder=project.root_folder)
+    old = filesystem.open(path).handle
+    archive.remove_item(project.root_folder, first.id)
+    archive.add_dataset({"x": b"abc"}, folder=project.root_folder)
+    filesystem.refresh(path)
+    filesystem.getattr(path)
+    assert filesystem.read(old, 0, 3) == b"abc"
 
 
 def test_a_datafile_that_vanished_under_an_open_handle_is_stale(filesystem, archive, project):
