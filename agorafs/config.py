@@ -134,7 +134,7 @@ class Settings:
         ),
     )
     page_size: int = field(
-        default=10_000,
+        default=20_000,
         metadata=_about(
             Kind.COUNT, "entries asked for at once; more is fewer and slower requests", minimum=1
         ),

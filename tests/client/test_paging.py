@@ -26,7 +26,7 @@ def next_link(offset, host="http://backend:8000"):
 def test_a_page_object_with_everything_is_one_request(server, transport):
     server.on(PATH, page([1, 2], count=2))
     assert fetch_list(transport, PATH) == elements(1, 2)
-    assert server.targets() == [f"{PATH}?limit=10000"]
+    assert server.targets() == [f"{PATH}?limit=20000"]
 
 
 def test_a_bare_list_is_accepted(server, transport):
@@ -65,7 +65,7 @@ def test_a_prefix_in_a_link_is_not_doubled(server, make_transport):
 def test_further_query_parameters_are_sent(server, transport):
     server.on(PATH, page([1], 1))
     fetch_list(transport, PATH, params={"project": 3})
-    assert server.targets() == [f"{PATH}?project=3&limit=10000"]
+    assert server.targets() == [f"{PATH}?project=3&limit=20000"]
 
 
 def test_a_server_with_a_smaller_page_than_asked_for_is_followed(server, transport):
