@@ -14,7 +14,8 @@ age                          what ``load`` does
 below ``ttl_s``              returns it
 up to ``max_stale_s``        starts one fetch in the background and waits at most
                              ``revalidate_wait_s`` for it: a near server's news is seen at once, a slow
-                             server's listing never holds up a reader who has seen one before
+                             server's listing never holds up a reader who has seen one before. Who has
+                             waited in vain spares the others: for ``retry_s`` nobody waits again
 older                        waits for the fetch
 ===========================  =====================================================================
 
@@ -26,24 +27,33 @@ Size.  At most ``max_weight`` (the sum of ``weigh(value)``, normally directory e
 used listing is evicted. A single listing above the limit is still kept, alone: a cache smaller than the
 directory would cost a request per entry.
 
-Threads.  Every method may be called from any thread. ``_lock`` guards ``_entries`` and ``_flights``; it is a
-leaf and is not held during a fetch. Callers that miss the same key share one fetch and its outcome.
+Threads.  Every method may be called from any thread. ``_lock`` guards ``_entries``, ``_flights``,
+``_no_wait_until`` and each flight's ``has_begun``; it is a leaf and is not held during a fetch. Callers that miss
+the same key share one fetch and its outcome. Background fetches queue for few threads, which a server that hangs
+can keep busy for long; so whoever can not do without the outcome makes a fetch that has not begun himself.
 ``invalidate`` while fetches are under way detaches them: their outcome reaches those who wait for it, but is
-not stored, since it may have left the server before the change.
+not stored, since it may have left the server before the change. Nor does an answer replace one that was asked
+for later.
+
+Invariants, run by ``_check`` at each release of ``_lock`` in tests:
+  1. ``_entries`` weighs what its values weigh, and at most ``max_weight``.
+  2. No flight in ``_flights`` has ended.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
+from agorafs.cache.locks import InvariantLock
+from agorafs.cache.workers import Workers
 from agorafs.clock import Clock
 from agorafs.errors import AgoraFSError, Refused, RemoteError
 
@@ -57,7 +67,8 @@ V = TypeVar("V")
 class Freshness:
     """How old a listing may be; see the module's table.
 
-    ``retry_s``: after a failed revalidation the old listing is returned without asking for this long.
+    ``retry_s``: after a failed revalidation the old listing is returned without asking for this long, and after
+    one that did not come in time old listings are returned without waiting.
     """
 
     ttl_s: float = 30.0
@@ -77,8 +88,17 @@ class Fetched(Generic[K, V]):
 @dataclass(slots=True)
 class _Entry(Generic[V]):
     value: V
+    asked_at: float
     fetched_at: float
     expires_at: float
+
+
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[V]):
+    """One fetch, wanted or under way. ``has_begun`` is guarded by the cache's lock."""
+
+    outcome: Future[V] = field(default_factory=Future)
+    has_begun: bool = False
 
 
 class ListingCache(Generic[K, V]):
@@ -97,15 +117,17 @@ class ListingCache(Generic[K, V]):
         # given
         self._fetch = fetch
         self._freshness = freshness
+        self._weigh = weigh
         self._clock = clock
         # fixed
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(revalidators, thread_name_prefix="agorafs-revalidate")
+        self._lock = InvariantLock(self._check)
+        self._workers = Workers("revalidate", revalidators)
         # changing, guarded by _lock
         self._entries: LRUCache[K, _Entry[V]] = LRUCache(
             max_weight, getsizeof=lambda entry: min(max_weight, 1 + weigh(entry.value))
         )
-        self._flights: dict[K, Future[V]] = {}
+        self._flights: dict[K, _Flight[V]] = {}
+        self._no_wait_until = float("-inf")
 
     def get(self, key: K) -> V | None:
         """Return what memory holds for *key*, however old, or None. Never waits."""
@@ -126,21 +148,25 @@ class ListingCache(Generic[K, V]):
             if entry is not None and now < entry.expires_at:
                 return entry.value
             flight = self._flights.get(key)
-            leader = flight is None
+            is_new = flight is None
             if flight is None:
-                flight = self._flights[key] = Future()
+                flight = self._flights[key] = _Flight()
+            is_patient = now >= self._no_wait_until
         if entry is None:
-            if leader:
-                self._fly(key, flight)
-            return flight.result()
-        if leader:
-            self._revalidate(key, flight)
-        patience = None
-        if now - entry.fetched_at < self._freshness.max_stale_s:
-            patience = self._freshness.revalidate_wait_s
+            self._fly(key, flight)
+            return flight.outcome.result()
+        if now - entry.fetched_at >= self._freshness.max_stale_s:
+            self._fly(key, flight)
+            patience = None
+        else:
+            if is_new:
+                self._revalidate(key, flight)
+            patience = self._freshness.revalidate_wait_s if is_patient else 0
         try:
-            return flight.result(patience)
+            return flight.outcome.result(patience)
         except FutureTimeout:
+            if patience:
+                self._spare_others()
             return entry.value
         except RemoteError as error:
             log.debug("keeping the old listing of %s: %s", key, error)
@@ -164,22 +190,36 @@ class ListingCache(Generic[K, V]):
         with self._lock:
             return int(self._entries.currsize)
 
+    def wait_for_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is fetched in the background; return whether that came true in time."""
+        return self._workers.wait_for_idle(timeout_s)
+
     def close(self) -> None:
-        """End the background threads; fetches not yet started are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Begin no more fetches in the background. Those under way end by themselves; nobody waits for them."""
+        self._workers.close()
 
-    def _locked_store(self, key: K, value: V) -> None:
+    def _locked_store(self, key: K, value: V, asked_at: float) -> None:
+        known = self._entries.get(key)
+        if known is not None and known.asked_at > asked_at:
+            return
         now = self._clock.monotonic()
-        self._entries[key] = _Entry(value, now, now + self._freshness.ttl_s)
+        self._entries[key] = _Entry(value, asked_at, now, now + self._freshness.ttl_s)
 
-    def _revalidate(self, key: K, flight: Future[V]) -> None:
-        try:
-            self._pool.submit(self._fly, key, flight)
-        except RuntimeError:  # closed: the mount is going away, whoever waits gets an answer
-            self._fly(key, flight)
+    def _spare_others(self) -> None:
+        with self._lock:
+            self._no_wait_until = self._clock.monotonic() + self._freshness.retry_s
 
-    def _fly(self, key: K, flight: Future[V]) -> None:
-        """Fetch *key* and hand the outcome to everybody who waits on *flight*."""
+    def _revalidate(self, key: K, flight: _Flight[V]) -> None:
+        if not self._workers.submit(functools.partial(self._fly, key, flight)):
+            self._fly(key, flight)  # closed: the mount is going away, whoever waits gets an answer
+
+    def _fly(self, key: K, flight: _Flight[V]) -> None:
+        """Fetch *key* and hand the outcome to everybody who waits on *flight*, unless that has begun."""
+        with self._lock:
+            if flight.has_begun:
+                return
+            flight.has_begun = True
+        asked_at = self._clock.monotonic()
         try:
             fetched = self._fetch(key)
         except BaseException as error:
@@ -187,7 +227,7 @@ class ListingCache(Generic[K, V]):
                 if self._flights.get(key) is flight:
                     del self._flights[key]
                     self._locked_note_failure(key, error)
-            flight.set_exception(error)
+            flight.outcome.set_exception(error)
             if not isinstance(error, AgoraFSError):
                 log.exception("fetching the listing of %s failed", key)
             return
@@ -195,9 +235,9 @@ class ListingCache(Generic[K, V]):
             if self._flights.get(key) is flight:
                 del self._flights[key]
                 for other, value in fetched.also.items():
-                    self._locked_store(other, value)
-                self._locked_store(key, fetched.value)
-        flight.set_result(fetched.value)
+                    self._locked_store(other, value, asked_at)
+                self._locked_store(key, fetched.value, asked_at)
+        flight.outcome.set_result(fetched.value)
 
     def _locked_note_failure(self, key: K, error: BaseException) -> None:
         if isinstance(error, Refused):
@@ -206,3 +246,11 @@ class ListingCache(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is not None:
             entry.expires_at = self._clock.monotonic() + self._freshness.retry_s
+
+    def _check(self) -> None:
+        limit = int(self._entries.maxsize)
+        # by the base class's look-up, which does not count as a use
+        entries = [Cache.__getitem__(self._entries, key) for key in self._entries]
+        weights = [min(limit, 1 + self._weigh(entry.value)) for entry in entries]
+        assert sum(weights) == self._entries.currsize <= limit
+        assert not any(flight.outcome.done() for flight in self._flights.values())

@@ -29,13 +29,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
-
-from cachetools import LRUCache
+from typing import NamedTuple, Protocol, TypeVar
 
 from agorafs.cache.locks import InvariantLock
 from agorafs.errors import BadHandle, StaleHandle, StaleLookup
 from agorafs.vfs.attr import Attr
+
+T = TypeVar("T")
 
 # Attributes are given at most a second before they are acted on, and some 20,000 look-ups a second are the most
 # that one mount answers. A path that was forgotten costs one more look-up.
@@ -105,6 +105,7 @@ class HandleTable:
     def __init__(self, max_told: int = _MAX_TOLD, max_pages: int = _MAX_PAGES) -> None:
         # fixed
         self._max_told = max_told
+        self._max_pages = max_pages
         self._lock = InvariantLock(self._check)
         # changing, guarded by _lock
         self._open: dict[int, OpenFile] = {}
@@ -114,7 +115,7 @@ class HandleTable:
         # the attributes given last for the path of a file, the latest at the end
         self._told: dict[str, Attr] = {}
         # the version that the kernel's pages of a path certainly belong to
-        self._pages: LRUCache[str, Version] = LRUCache(max_pages)
+        self._pages: dict[str, Version] = {}
 
     def tell(self, path: str, attr: Attr, content: str) -> None:
         """Note that *attr* of the bytes *content* is about to be given for the file *path*."""
@@ -167,7 +168,7 @@ class HandleTable:
             with self._lock:
                 file.was_read = True
                 if file.version is not None and not file.is_stale:
-                    self._pages[file.path] = file.version
+                    _remember(self._pages, file.path, file.version, self._max_pages)
         return file.read_into(offset, view)
 
     def remove(self, handle: int) -> None:
@@ -198,10 +199,7 @@ class HandleTable:
                 self.remove(handle)
 
     def _locked_tell(self, path: str, attr: Attr, content: str) -> None:
-        self._told.pop(path, None)
-        self._told[path] = attr
-        if len(self._told) > self._max_told:
-            del self._told[next(iter(self._told))]
+        _remember(self._told, path, attr, self._max_told)
         for other in self._by_path.get(path, ()):
             if other.version is None or other.version.content != content:
                 self._locked_mark(other)
@@ -222,3 +220,11 @@ class HandleTable:
             assert len(versions) <= 1, path
             pages = self._pages.get(path)
             assert pages is None or not versions or versions == {pages}, path
+
+
+def _remember(table: dict[str, T], path: str, value: T, limit: int) -> None:
+    """Set *path* in *table*, which then holds the *limit* paths that were set last."""
+    table.pop(path, None)
+    table[path] = value
+    if len(table) > limit:
+        del table[next(iter(table))]

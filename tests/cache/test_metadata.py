@@ -77,8 +77,93 @@ def test_a_slow_server_does_not_hold_up_a_reader_who_has_seen_the_listing_before
     clock.advance(31)
     assert cache.load("a") == "a v1"
     source.gate.set()
-    cache.close()  # waits for the background fetch
+    assert cache.wait_for_idle(10)
     assert cache.get("a") == "a v2"
+    cache.close()
+
+
+def test_who_has_waited_in_vain_for_a_slow_server_spares_the_others(source, clock):
+    """Or walking a thousand old directories of a server that hangs would take a thousand waits."""
+    cache = make(source, clock, Freshness(ttl_s=30.0, revalidate_wait_s=0.01, retry_s=5.0))
+    for key in "abcd":
+        cache.load(key)
+    source.gate.clear()
+    source.version = 2
+    clock.advance(31)
+    assert cache.load("a") == "a v1"
+    cache._freshness = Freshness(ttl_s=30.0, revalidate_wait_s=3600.0, retry_s=5.0)  # a wait would not end
+    assert [cache.load(key) for key in "bcd"] == ["b v1", "c v1", "d v1"]
+    source.gate.set()
+    clock.advance(5.1)
+    assert cache.load("b") == "b v2"
+    cache.close()
+
+
+def test_readers_who_need_an_answer_do_not_queue_behind_the_background(source, clock):
+    """The server hangs for every background fetch; a listing that is too old to be shown is fetched at once."""
+    held = threading.Event()
+    background: list[str] = []
+
+    def fetch(key: str) -> Fetched[str, str]:
+        if threading.current_thread() is not threading.main_thread():
+            background.append(key)
+            assert held.wait(10)
+        return Fetched(f"{key} v{source.version}")
+
+    freshness = Freshness(ttl_s=30.0, revalidate_wait_s=0.0, max_stale_s=300.0)
+    cache = ListingCache[str, str](
+        fetch, freshness=freshness, max_weight=1000, weigh=len, clock=clock, revalidators=1
+    )
+    for key in "ab":
+        cache.load(key)
+    source.version = 2
+    clock.advance(31)
+    cache.load("a")  # takes the only background thread
+    assert cache.load("b") == "b v1"  # queued behind it
+    clock.advance(300)
+    assert cache.load("b") == "b v2"
+    held.set()
+    assert cache.wait_for_idle(10)
+    assert background == ["a"]
+    cache.close()
+
+
+def test_closing_does_not_wait_for_a_server_that_hangs(source, clock):
+    cache = make(source, clock, Freshness(ttl_s=30.0, revalidate_wait_s=0.0))
+    cache.load("a")
+    source.started.clear()
+    source.gate.clear()
+    clock.advance(31)
+    cache.load("a")
+    assert source.started.wait(10)
+    cache.close()
+    assert not cache.wait_for_idle(0)
+    source.gate.set()
+    assert cache.wait_for_idle(10)
+
+
+def test_an_answer_does_not_replace_one_that_was_asked_for_later(source, clock):
+    """Steps: a is asked for, its answer also holds b; meanwhile b is asked for and comes; then a's answer comes."""
+    cache = make(source, clock)
+    source.gate.clear()
+    reader = threading.Thread(target=cache.load, args=("a",))
+    reader.start()
+    assert source.started.wait(10)
+    source.also = {"b": "b as it was"}
+    clock.advance(1)
+    late = source.fetch
+
+    def fetch_b(key: str) -> Fetched[str, str]:
+        return Fetched("b as it is")
+
+    cache._fetch = fetch_b
+    assert cache.load("b") == "b as it is"
+    cache._fetch = late
+    source.gate.set()
+    reader.join(10)
+    assert cache.load("b") == "b as it is"
+    assert cache.get("a") == "a v1"
+    cache.close()
 
 
 def test_an_unreachable_server_leaves_the_old_listing_and_is_not_asked_again_at_once(cache, source, clock):
