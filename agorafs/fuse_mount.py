@@ -9,6 +9,8 @@ every write would be 4 KiB.
 What is tuned on mfusepy, and why (``_tuned``):
     * ``readdir`` hands over attributes with the names, so ``ls -l`` and ``find`` need no ``getattr`` per entry,
       and resumes at the kernel's offset instead of listing again.
+    * ``getxattr`` refuses what is not ours (``ls -l`` asks for two such names per entry) before anything is
+      decoded or raised.
     * ``read`` puts bytes straight into libfuse's buffer.
     * ``open`` lets the kernel keep its pages while the version behind the path is the same, which tools that
       open a file ten times notice. No ``direct_io`` on data: it breaks ``mmap``.
@@ -41,8 +43,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from agorafs.errors import AgoraFSError, ExitStatus, UsageError
-from agorafs.vfs import FileSystem
+from agorafs.errors import AgoraFSError, ExitStatus, NoSuchXattr, UsageError
+from agorafs.vfs import FileSystem, xattrs
 from agorafs.vfs.attr import Attr
 from agorafs.vfs.errno_map import outcome_of
 
@@ -64,8 +66,11 @@ _MAX_IDLE_THREADS = 16
 # How much longer than agorafs the kernel may believe an attribute or a name.
 _KERNEL_TTL_S = 1.0
 
+_CAP_READDIRPLUS_AUTO = 1 << 14  # FUSE_CAP_READDIRPLUS_AUTO of libfuse 3
 _FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS of libfuse 3: the entry comes with all its attributes
 _BLOCK = 512  # unit of st_blocks
+_OWN_XATTRS = xattrs.PREFIX.encode()
+_NO_SUCH_XATTR = outcome_of(NoSuchXattr("")).errno
 
 _LIBRARIES = {
     "mfusepy": ("fuse3", ("libfuse3.so.4", "libfuse3.so.3")),
@@ -244,6 +249,9 @@ class _Operations:
         if connection is not None:
             connection.max_background = _MAX_BACKGROUND
             connection.congestion_threshold = _MAX_BACKGROUND * 3 // 4
+            # Left to itself the kernel takes attributes with the first piece of a directory only: ``find -size``
+            # over 10,000 entries then took 0.66 s instead of 0.09 s.
+            connection.want &= ~_CAP_READDIRPLUS_AUTO
         if config is not None:
             self._config = config
             self._attr_timeout_s = config.attr_timeout
@@ -494,6 +502,12 @@ def _tuned(binding: Any) -> Any:
                 if fill(buffer, encoded, stat, position + 3, plus):
                     break
             return 0
+
+        def getxattr(self, path: bytes, name: bytes, *arguments: Any) -> int:
+            if not name.startswith(_OWN_XATTRS):
+                return -_NO_SUCH_XATTR
+            size: int = super().getxattr(path, name, *arguments)
+            return size
 
         def open(self, path: bytes, file_info: Any) -> int:
             operations = self.operations
