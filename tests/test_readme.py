@@ -30,9 +30,11 @@ def quotations() -> str:
     """Return the docstrings of all test functions."""
     found = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found.append(in_one_line(ast.get_docstring(node) or ""))
+        found.extend(
+            in_one_line(ast.get_docstring(node) or "")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        )
     return "\n".join(found)
 
 
