@@ -156,6 +156,8 @@ class Downloader:
         with _closed_on_error(body):
             if not body.is_partial:
                 if strong is not None:
+                    if _looks_like_page(body) and body.etag is None:
+                        raise _page_instead(ref, body)
                     raise ContentChanged(f"{ref} changed on the server while it was being read")
                 self._check_version(ref, body, sink)
                 return body

@@ -82,6 +82,7 @@ _MAX_ERROR_BYTES = 16 * 1024
 _MAX_DETAIL_CHARS = 200
 _PIECE_BYTES = 256 * 1024
 _MAX_REDIRECTS = 5
+_GONE = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})
 _FIRST_PAUSE_S = 0.25
@@ -185,7 +186,7 @@ class Transport:
             is_authenticated: False sends no credential.
 
         Raises:
-            NotFound: 404, 410.
+            NotFound: 404, 410; from the server itself, not from where it redirected to.
             NotAuthenticated: 401 with every way of presenting the credential.
             PermissionDenied: 403.
             RemoteTimeout: The deadline passed.
@@ -348,11 +349,17 @@ class Transport:
         self, request: _Request, authorization: Authorization, deadline: Deadline, timeouts: Timeouts
     ) -> requests.Response:
         """Send a GET and follow its redirects."""
-        url = self.base_url.join(request.path)
+        url = asked = self.base_url.join(request.path)
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._exchange(request, url, authorization, deadline, timeouts)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or location is None:
+                if response.status_code in _GONE and _path_of(url) != _path_of(asked):
+                    response.close()
+                    # The other place does not know; that says nothing of the object here.
+                    raise ProtocolError(
+                        f"{self._what(request)}: redirected to {_path_of(url)}, which does not exist"
+                    )
                 return response
             response.close()
             url = self._redirected(request, url, location)
@@ -527,8 +534,7 @@ class Transport:
         by_status: dict[int, type[AgoraFSError]] = {
             401: NotAuthenticated,
             403: PermissionDenied,
-            404: NotFound,
-            410: NotFound,
+            **dict.fromkeys(_GONE, NotFound),
         }
         if status in by_status:
             return by_status[status](message)
@@ -548,6 +554,11 @@ class Transport:
             return ""  # an HTML page, or none; the status says enough
         detail = data.get("detail") if isinstance(data, dict) else None
         return " ".join(detail.split())[:_MAX_DETAIL_CHARS] if isinstance(detail, str) else ""
+
+
+def _path_of(url: str) -> str:
+    """Return the path of *url*; servers redirect to add a slash at its end, or to take it away."""
+    return urlsplit(url).path.rstrip("/")
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

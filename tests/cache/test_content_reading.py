@@ -434,6 +434,19 @@ def test_a_login_page_instead_of_the_file_is_named_as_such(make_cache, directory
         assert read_in_order(handle) == data
 
 
+def test_a_login_page_instead_of_a_later_range_is_no_change_of_the_file(make_cache, directory):
+    remote = FakeRemote({1: LARGE})
+    with make_cache(remote, directory).open(ref_of(LARGE)) as handle:
+        assert handle.read(0, 10) == LARGE[:10]
+        remote.etag = None
+        remote.faults = [Fault(page=b"<html>Please log in</html>", content_type="text/html")] * 3
+        with pytest.raises(ProtocolError, match="login or error page"):
+            handle.read(len(LARGE) - 10, 10)
+        remote.etag = '"v1"'
+        remote.faults = []
+        assert read_in_order(handle) == LARGE
+
+
 def test_a_login_page_of_the_files_own_size_is_caught_by_its_sha1(make_cache, directory):
     fault = Fault(page=b"<html>".ljust(len(SMALL)), content_type="text/html")
     remote = FakeRemote({1: SMALL}, faults=[fault, fault])

@@ -330,6 +330,19 @@ def test_a_redirect_to_something_else_than_http_is_refused(server, transport, lo
         transport.get_json(PATH)
 
 
+def test_a_redirect_to_a_place_that_does_not_exist_does_not_make_the_object_vanish(server, transport):
+    """A login page that was moved answers 404 too; only the server's own 404 means that the object is gone."""
+    server.on(PATH, redirect("/sso/login/"))
+    with pytest.raises(ProtocolError, match="redirected to /sso/login, which does not exist"):
+        transport.get_json(PATH)
+
+
+def test_an_object_that_is_missing_behind_a_redirect_to_add_a_slash_is_missing(server, transport):
+    server.on(PATH.rstrip("/"), redirect(PATH))
+    with pytest.raises(NotFound):
+        transport.get_json(PATH.rstrip("/"))
+
+
 def test_redirects_in_a_circle_end(server, transport):
     server.on(PATH, redirect(PATH))
     with pytest.raises(ProtocolError, match="redirected more than"):
