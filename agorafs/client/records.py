@@ -25,6 +25,8 @@ from agorafs.errors import ProtocolError
 
 Json = Mapping[str, Any]
 
+_MAX_SIZE = 2**63 - 1  # what a file's size can be on any system
+
 
 class Kind(str, enum.Enum):
     """The kinds of archive objects; the value is the word used in paths and attributes."""
@@ -90,6 +92,10 @@ def parse_time_ns(value: object) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
+    try:
+        moment = moment.astimezone(timezone.utc)
+    except OverflowError:  # in the first or last hours that the calendar has
+        return None
     delta = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
 
@@ -125,7 +131,7 @@ def _size(data: Json, what: str, key: str) -> int:
     value = data.get(key, 0)
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_SIZE:
         raise ProtocolError(f"the server sent a {what} whose {key!r} is {value!r}, not a number of bytes")
     return value
 

@@ -36,7 +36,7 @@ ROOT_INODE = 1
 
 def inode(space: InodeSpace, object_id: int) -> int:
     """Return the inode number of the object *object_id* of *space*."""
-    if object_id > _ID_MASK:
+    if not 0 <= object_id <= _ID_MASK:
         return hashed_inode(space.name, str(object_id))
     return space << _ID_BITS | object_id
 

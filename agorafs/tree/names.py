@@ -109,33 +109,36 @@ def assign_names(wanted: Sequence[Named]) -> list[str]:
     order = sorted(range(len(wanted)), key=lambda index: (wanted[index].id, wanted[index].kind))
     names = [""] * len(wanted)
     losers = []
-    by_id: dict[int, list[Named]] = {}
+    suffixed_names: set[str] | None = None  # made only for a directory where a name reads like one
     for index in order:
         name = wanted[index].name
-        ids = ids_in_suffix(name)
-        if ids and not by_id:
-            for want in wanted:
-                by_id.setdefault(want.id, []).append(want)
-        if name in taken or any(
-            suffixed(other.name, str(other.id), is_directory=other.is_directory) == name
-            for object_id in ids
-            for other in by_id.get(object_id, ())
-        ):
+        if suffixed_names is None and ids_in_suffix(name):
+            suffixed_names = {
+                suffixed(want.name, str(want.id), is_directory=want.is_directory) for want in wanted
+            }
+        if name in taken or (suffixed_names is not None and name in suffixed_names):
             losers.append(index)
         else:
             taken[name] = index
             names[index] = name
+    attempts: dict[Named, int] = {}  # where the last of several links to one object has stopped
     for index in losers:
         want = wanted[index]
-        attempt = 0
-        suffix = str(want.id)
-        while (name := suffixed(want.name, suffix, is_directory=want.is_directory)) in taken:
-            # Somebody's real name looks like our suffix, or two kinds share an id.
+        attempt = attempts.get(want, 0)
+        while (name := _attempted(want, attempt)) in taken:
             attempt += 1
-            suffix = f"{want.kind} {want.id}" + (f" {attempt}" if attempt > 1 else "")
+        attempts[want] = attempt + 1
         taken[name] = index
         names[index] = name
     return names
+
+
+def _attempted(want: Named, attempt: int) -> str:
+    """The id alone may be taken: by a real name that looks like it, by another kind, by another link."""
+    suffix = str(want.id) if attempt == 0 else f"{want.kind} {want.id}"
+    if attempt > 1:
+        suffix += f" {attempt}"
+    return suffixed(want.name, suffix, is_directory=want.is_directory)
 
 
 def _cut(name: str, suffix: str, *, is_directory: bool) -> str:

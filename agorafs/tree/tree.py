@@ -8,7 +8,7 @@ exam is fetched as a whole tree where the server has that call, which fills the 
 Only an archive whose answers lack ``datafiles`` costs more (one request per such dataset, a few at a time).
 
 Threads.  Every method may be called from any thread. ``_lock`` guards ``_derived``; it is a leaf, and nothing
-is fetched while it is held.
+is fetched while it is held. ``_check``: each listing in ``_derived`` is that of its key.
 
 Failure.  ``NotFound``, ``NotADirectory``, ``NameTooLong`` for paths; what the archive refuses or fails to answer
 passes through (see ``cache.metadata`` for what is then still shown).
@@ -17,14 +17,14 @@ passes through (see ``cache.metadata`` for what is then still shown).
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
+from agorafs.cache.locks import InvariantLock
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import (
     Crumb,
@@ -45,12 +45,14 @@ from agorafs.client.records import (
 from agorafs.clock import Clock
 from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError
 from agorafs.tree import listing as build
-from agorafs.tree.inodes import ROOT_INODE
+from agorafs.tree.inodes import ROOT_INODE, hashed_inode
 from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, SiblingLink, exam_link_name
 from agorafs.tree.names import MAX_NAME_BYTES
 from agorafs.tree.naming import Naming
 
 log = logging.getLogger(__name__)
+
+_COMPLETERS = 4  # requests at once for the datafiles of one answer that left them out; not measured
 
 Found = Fetched[DirKey, Listing]
 
@@ -131,8 +133,7 @@ class Tree:
         self._my_agora = my_agora
         self._naming = naming or Naming()
         # fixed
-        self._lock = threading.Lock()
-        self._completers = ThreadPoolExecutor(4, thread_name_prefix="agorafs-datafiles")
+        self._lock = InvariantLock(self._check)
         self._listings: ListingCache[DirKey, Listing] = ListingCache(
             self._fetch,
             freshness=freshness,
@@ -239,7 +240,6 @@ class Tree:
     def close(self) -> None:
         """End the background threads."""
         self._listings.close()
-        self._completers.shutdown(wait=True, cancel_futures=True)
 
     # -- where an object is --------------------------------------------------------------------------
 
@@ -319,7 +319,8 @@ class Tree:
         if is_folder and any(node.entry.target == target for node in parent.ancestors()):
             # A folder inside itself would be an endless path: show the inner one as a link.
             assert entry.ref is not None
-            entry = replace(entry, target=LinkTarget(entry.ref))
+            ino = hashed_inode("folder inside itself", str(parent.entry.ino), entry.name)
+            entry = replace(entry, ino=ino, target=LinkTarget(entry.ref))
         return Node(entry, parent, project, may_change and not entry.locked)
 
     def _role_allows_changes(self, project: Project) -> bool:
@@ -406,23 +407,33 @@ class Tree:
 
     def _fetch_exam_plainly(self, key: DirKey) -> Found:
         series = self._archive.exam_series(key.id)
+        known = {one.id for one in series}
         every = self._complete(self._archive.exam_files(key.id)).values()
         also = {}
         for one in series:
             below = build.series_listing(one.id, [dataset for dataset in every if dataset.series == one.id])
             also[below.key] = below
-        direct = [dataset for dataset in every if dataset.series is None]
+        # A dataset of a series that the other answer does not have is shown here rather than nowhere.
+        direct = [dataset for dataset in every if dataset.series not in known]
         return Fetched(build.exam_listing(key.id, series, direct, self._naming), also)
 
     def _complete(self, datasets: Sequence[Dataset]) -> dict[int, Dataset]:
         """Return *datasets* by id, with the datafiles that the answer left out."""
         whole = {dataset.id: dataset for dataset in datasets}
         bare = [dataset.id for dataset in datasets if dataset.datafiles is None]
-        for dataset_id, datafiles in zip(
-            bare, self._completers.map(self._archive.dataset_datafiles, bare), strict=True
-        ):
-            whole[dataset_id] = replace(whole[dataset_id], datafiles=tuple(datafiles))
+        if not bare:
+            return whole
+        # Threads of its own, so that no listing waits behind those of another that hang.
+        with ThreadPoolExecutor(min(_COMPLETERS, len(bare)), "agorafs-datafiles") as threads:
+            answers = threads.map(self._archive.dataset_datafiles, bare)
+            for dataset_id, datafiles in zip(bare, answers, strict=True):
+                whole[dataset_id] = replace(whole[dataset_id], datafiles=tuple(datafiles))
         return whole
+
+    def _check(self) -> None:
+        for key in self._derived:
+            _, listing = Cache.__getitem__(self._derived, key)  # without counting as a use
+            assert listing.key == key
 
     def _keys_below(self, key: DirKey) -> set[DirKey]:
         """Return *key* and the keys of all directories below it that memory knows."""

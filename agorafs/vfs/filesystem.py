@@ -174,7 +174,7 @@ class FileSystem:
         if name.startswith(xattrs.PREFIX):
             value = self._xattrs(path, self._resolve(path)).get(name)
             if value is not None:
-                return value.encode(errors="surrogateescape")
+                return value.encode(errors="replace")  # a server may send half a character
         raise NoSuchXattr(f"{path} has no attribute {name}")
 
     # -- reading -------------------------------------------------------------------------------------

@@ -66,8 +66,14 @@ def test_a_timestamp_is_nanoseconds_since_the_epoch(text, expected):
     assert parse_time_ns(text) == expected
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_timestamp_that_is_outside_the_calendar_in_utc_is_none(text):
+    assert parse_time_ns(text) is None
+
+
 @pytest.mark.parametrize(
-    "value", [None, "", "yesterday", "2024-13-01T00:00:00Z", 5, [], "Z", ".", "2024-01-15T25:00Z"]
+    "value",
+    [None, "", "yesterday", "2024-13-01T00:00:00Z", 5, [], "Z", ".", "2024-01-15T25:00Z"],
 )
 def test_a_timestamp_that_can_not_be_read_is_none(value):
     assert parse_time_ns(value) is None
@@ -140,7 +146,7 @@ def test_a_checksum_that_is_none_is_refused(sha1):
         Datafile.from_json({**DATAFILE, "sha1": sha1})
 
 
-@pytest.mark.parametrize("size", [None, -1, "5", 1.5, True])
+@pytest.mark.parametrize("size", [None, -1, "5", 1.5, True, 2**63])
 def test_a_datafile_without_a_proper_size_is_refused(size):
     """Taken as 0 it would be an empty file."""
     with pytest.raises(ProtocolError, match="size"):

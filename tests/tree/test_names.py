@@ -151,3 +151,15 @@ def test_any_text_whatsoever_makes_a_legal_name(text):
     name = legal_name(text, "dataset 1")
     assert name and len(name.encode()) <= MAX_NAME_BYTES
     assert not set(name) & {"/", "\0", "\n"}
+
+
+def test_thousands_of_links_to_one_object_each_get_a_name_without_trying_all_those_before():
+    """Ten thousand take some 50 million attempts when each begins anew, which no test would wait for."""
+    names = assign_names([Named("scan.dcm", "dataset", 5, False)] * 10_000)
+    assert len(set(names)) == 10_000
+    assert names[:3] == ["scan.dcm", "scan (5).dcm", "scan (dataset 5).dcm"]
+
+
+def test_thousands_of_names_that_read_like_suffixed_ones_are_not_compared_each_with_each():
+    names = assign_names([Named(f"part {number} (0)", "directory", 0, True) for number in range(10_000)])
+    assert len(set(names)) == 10_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from agorafs.cache.metadata import Freshness
@@ -265,6 +267,44 @@ def test_a_server_without_the_tree_call_shows_the_same(tree, archive, error):
     archive.without = {"exam_tree"}
     assert set(names(tree, "/projects/P/exams/E")) == {"S", "report.pdf"}
     assert names(tree, "/projects/P/exams/E/S") == ["x.nii"]
+
+
+def test_a_dataset_of_a_series_that_nobody_lists_is_shown_in_its_exam(tree, archive):
+    """Nothing is lost when two answers of a server do not agree."""
+    archive.without = {"exam_tree"}
+    exam = archive.add_exam(archive.add_project("P").id, "E")
+    series = archive.add_series(exam.id, "S")
+    archive.add_dataset({"seen": b"1"}, series=series.id)
+    answer = archive.exam_files
+    lost = archive.add_dataset({"lost": b"2"}, series=4711)
+    archive.exam_files = lambda exam_id: [*answer(exam_id), lost]
+    assert names(tree, "/projects/P/exams/E") == ["S", "lost"]
+    assert names(tree, "/projects/P/exams/E/S") == ["seen"]
+
+
+def test_a_listing_that_has_to_be_completed_does_not_wait_for_another_that_hangs(tree, archive):
+    root = archive.add_project("P").root_folder
+    hanging, quick = archive.add_folder("hanging", root), archive.add_folder("quick", root)
+    stuck = {archive.add_dataset({f"{n}": b"x"}, folder=hanging.id).id for n in range(8)}
+    archive.add_dataset({"here": b"x"}, folder=quick.id)
+    archive.bare_datasets = True
+    answer, release, begun = archive.dataset_datafiles, threading.Event(), threading.Semaphore(0)
+
+    def datafiles(dataset_id: int):
+        if dataset_id in stuck:
+            begun.release()
+            assert release.wait(20)
+        return answer(dataset_id)
+
+    archive.dataset_datafiles = datafiles
+    reader = threading.Thread(target=names, args=(tree, "/projects/P/folders/hanging"))
+    reader.start()
+    try:
+        assert begun.acquire(timeout=20)
+        assert names(tree, "/projects/P/folders/quick") == ["here"]
+    finally:
+        release.set()
+        reader.join(20)
 
 
 def test_answers_without_datafiles_are_completed_never_taken_for_empty(tree, archive):

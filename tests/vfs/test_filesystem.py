@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -382,6 +383,12 @@ def test_extended_attributes_say_what_the_record_says(filesystem, archive, proje
     for name in filesystem.listxattr("/projects/P/exams/E/S/x"):
         assert filesystem.getxattr("/projects/P/exams/E/S/x", name)
     assert len(archive.calls) == asked
+
+
+def test_half_a_character_in_a_servers_answer_makes_no_attribute_unreadable(filesystem, archive, project):
+    exam = archive.add_exam(project.id, "E")
+    archive._exams[exam.id] = replace(exam, uid="1.2\ud800")
+    assert filesystem.getxattr("/projects/P/exams/E", "user.agora.uid") == b"1.2?"
 
 
 def test_no_attributes_are_listed_for_a_link_because_the_kernel_lets_nobody_read_them(
