@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -333,6 +334,18 @@ def test_rsync_copies_everything_and_a_second_run_transfers_nothing(places, tmp_
     assert run("rsync", "-anc", "--itemize-changes", source, f"{places.local}/", cwd=tmp_path) == b""
 
 
+def test_the_whole_demo_with_all_its_odd_names_is_copied_and_a_second_run_transfers_nothing(
+    demo, demo_mount, tmp_path
+):
+    source, target = f"{demo_mount.path}/", f"{tmp_path / 'copy'}/"
+    run("rsync", "-a", source, target, cwd=tmp_path)
+    assert run("rsync", "-an", "--itemize-changes", source, target, cwd=tmp_path) == b""
+    copied = manifest(tmp_path / "copy")
+    assert copied == manifest(demo_mount.path)
+    files = [what for mode, _, _, what in copied.values() if stat.S_ISREG(int(mode, 8))]
+    assert sorted(files) == sorted(file["sha1"] for file in demo.datafiles())
+
+
 def test_attributes_travel_with_the_programs_that_are_asked_to_take_them(places, tmp_path):
     """Attributes of links can not be read, so none are listed, and no program stumbles over them."""
     source = places.mounted / "folders" / "Favourites"
@@ -383,7 +396,7 @@ def test_the_links_of_the_demo_lead_inside_the_mount(places, demo_mount):
         "ln anatomical.nii link",
         "mkfifo pipe",
         "chmod 600 anatomical.nii",
-        "chown 12345 anatomical.nii",
+        'chgrp "$(id -g)" anatomical.nii',
         "cp anatomical.nii copy.nii",
         "sed -i s/a/b/ anatomical.nii",
         "setfattr -n user.comment -v text anatomical.nii",
