@@ -38,6 +38,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 STUDY = "projects/Neuro Study"
 EXAM = f"{STUDY}/exams/Brain, volunteer"
 SLICES = f"{EXAM}/T1w 3D TFE/DICOM dataset/DICOM"
+FAVOURITES = f"{STUDY}/folders/Favourites"
 LARGE = "projects/Phantom QA/folders/large"  # files of 1 GiB, one per peek: nothing is read twice by accident
 PEEKS = ("read", "read-128", "map", "tail", "middle")
 DESKTOP_NAMES = (
@@ -140,6 +141,7 @@ def resync(path: Path) -> None:
 
 
 EVERYTHING = "a new mount"
+WHERE_OBJECTS_ARE = "patients"  # each refresh forgets what was learnt of places; this one little else
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,8 @@ class Row:
 ROWS = (
     Row("`ls -l projects`", list_directory, "projects", "projects", 1),
     Row("`ls -l` of a project", list_directory, STUDY, STUDY),
-    Row("`ls -l` of a folder, with files and links", list_directory, f"{STUDY}/folders/Favourites",
-        f"{STUDY}/folders/Favourites", 1),
+    Row("`ls -l` of a folder, with files and links", list_directory, FAVOURITES,
+        FAVOURITES, 1),
     Row("`ls -l` of a study list", list_directory, f"{STUDY}/exams", f"{STUDY}/exams", 1),
     Row("`ls -l` of an exam", list_directory, EXAM, EXAM, 1),
     Row("`ls -l` of a series", list_directory, f"{EXAM}/T1w 3D TFE", f"{EXAM}/T1w 3D TFE", 1),
@@ -174,7 +176,11 @@ ROWS = (
     Row("`stat` of a name that does not exist, directory listed", look_up_missing, f"{STUDY}/exams"),
     Row("names that desktops probe for, directory listed", probe, f"{STUDY}/exams"),
     Row("`getfattr -d`", show_attributes, EXAM),
-    Row("`readlink`", os.readlink, f"{STUDY}/folders/Favourites/Brain, volunteer"),
+    Row("`readlink`", os.readlink, f"{FAVOURITES}/Brain, volunteer"),
+    Row("following a link to an exam", Path.stat, f"{FAVOURITES}/Brain, volunteer", WHERE_OBJECTS_ARE),
+    Row("following a link to a folder", Path.stat, f"{FAVOURITES}/Derived", WHERE_OBJECTS_ARE, 1),
+    Row("following a link to a series", Path.stat, f"{FAVOURITES}/T1w 3D TFE", WHERE_OBJECTS_ARE, 2),
+    Row("following a link to a file", Path.stat, f"{FAVOURITES}/brain_4d.nii", WHERE_OBJECTS_ARE, 3),
     Row("`df`", os.statvfs, ""),
     Row("`cat .agora/path`", read_whole, f"{EXAM}/.agora/path"),
     Row("`cat .agora/info.json`", read_whole, f"{EXAM}/.agora/info.json", EXAM, 1),
@@ -297,7 +303,7 @@ def test_a_deep_path_costs_at_most_one_request_per_level_that_is_not_known(serve
 def test_content_that_is_in_the_cache_costs_nothing_not_even_after_a_new_mount(server, tmp_path):
     """Content is addressed by SHA-1: copies, links and new mounts never download it twice."""
     file = f"{STUDY}/folders/Derived/NIfTI/brain_4d.nii"
-    linked = f"{STUDY}/folders/Favourites/brain_4d.nii"
+    linked = f"{FAVOURITES}/brain_4d.nii"
     with Mount(server.url, server.api_key, tmp_path, "listing_ttl_s=3600") as mount:
         read_whole(mount.path / file)
     with Mount(server.url, server.api_key, tmp_path, "listing_ttl_s=3600") as mount:
