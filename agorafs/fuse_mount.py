@@ -321,9 +321,10 @@ class _Operations:
         return handle
 
     @_translated
-    def readdir(self, path: str, handle: int) -> Iterable[tuple[str, dict[str, int], int]]:
+    def readdir(self, path: str, handle: int) -> Iterable[tuple[str, dict[str, int] | None, int]]:
         listing = self.filesystem.readdir(path)
-        dots = [(".", {"st_mode": 0o040755}, 0), ("..", {"st_mode": 0o040755}, 0)]
+        # Without attributes libfuse invents an inode number; with 0 for one, no program would show them.
+        dots: list[tuple[str, None, int]] = [(".", None, 0), ("..", None, 0)]
         return [*dots, *((name, self.stat(attr), 0) for name, attr in listing)]
 
     @_translated

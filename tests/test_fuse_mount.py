@@ -210,6 +210,12 @@ def test_a_directory_goes_on_at_whatever_offset_it_is_asked_for(tuned, offset):
     assert directory.read_all(offset) == [".", "..", *NAMES][offset:]
 
 
+def test_a_plain_directory_has_no_entry_with_the_inode_number_0_which_no_program_would_show(operations):
+    entries = {name: attributes for name, attributes, _ in operations.readdir("/d", 1)}
+    assert list(entries) == [".", "..", *NAMES]
+    assert all(attributes is None or attributes["st_ino"] != 0 for attributes in entries.values())
+
+
 def test_a_directory_that_changes_while_it_is_read_is_shown_as_it_was_until_it_is_rewound(tuned, files):
     directory = Directory(tuned, 5)
     first = directory.read(0)
