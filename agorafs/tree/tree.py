@@ -256,10 +256,7 @@ class Tree:
         if ref.kind is Kind.FOLDER:
             return self._locate_folder(ref.id)
         if ref.kind is Kind.EXAM:
-            exam = self._archive.exam(ref.id)
-            if exam.project is None:
-                raise NotFound(f"exam {ref.id} belongs to no project")
-            return self._locate_in((*self.locate(RemoteRef(Kind.PROJECT, exam.project)), "exams"), ref)
+            return self._locate_exam(ref)
         if ref.kind is Kind.SERIES:
             series = self._archive.series(ref.id)
             if series.exam is not None:
@@ -283,6 +280,21 @@ class Tree:
         if name is None:
             raise NotFound(f"{ref.kind.value} {ref.id} is not in {node.path}")
         return (*directory, name)
+
+    def _locate_exam(self, ref: RemoteRef) -> tuple[str, ...]:
+        """Return the path of an exam; no request if a study list in memory has it."""
+        for project in self.children(self.resolve(("projects",))):
+            assert project.entry.ref is not None
+            known = self._listings.get(DirKey(Area.PROJECT_EXAMS, project.entry.ref.id))
+            if known is not None and known.name_of(ref) is not None:
+                try:
+                    return self._locate_in(("projects", project.entry.name, "exams"), ref)
+                except NotFound:  # it was moved or deleted since: the archive tells
+                    break
+        exam = self._archive.exam(ref.id)
+        if exam.project is None:
+            raise NotFound(f"exam {ref.id} belongs to no project")
+        return self._locate_in((*self.locate(RemoteRef(Kind.PROJECT, exam.project)), "exams"), ref)
 
     def _locate_folder(self, folder_id: int) -> tuple[str, ...]:
         crumbs = self._archive.folder_breadcrumb(folder_id)

@@ -179,7 +179,7 @@ ROWS = (
     Row("`readlink`", os.readlink, f"{FAVOURITES}/Brain, volunteer"),
     Row("following a link to an exam", Path.stat, f"{FAVOURITES}/Brain, volunteer", WHERE_OBJECTS_ARE),
     Row("following a link to a folder", Path.stat, f"{FAVOURITES}/Derived", WHERE_OBJECTS_ARE, 1),
-    Row("following a link to a series", Path.stat, f"{FAVOURITES}/T1w 3D TFE", WHERE_OBJECTS_ARE, 2),
+    Row("following a link to a series", Path.stat, f"{FAVOURITES}/T1w 3D TFE", WHERE_OBJECTS_ARE, 1),
     Row("following a link to a file", Path.stat, f"{FAVOURITES}/brain_4d.nii", WHERE_OBJECTS_ARE, 3),
     Row("`df`", os.statvfs, ""),
     Row("`cat .agora/path`", read_whole, f"{EXAM}/.agora/path"),

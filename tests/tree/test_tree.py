@@ -170,6 +170,25 @@ def test_a_loose_dataset_is_located_where_it_lives_not_where_it_is_linked(tree, 
     assert where == ("projects", "P", "folders", "home", "x.txt")
 
 
+def test_an_exam_in_a_listed_study_list_is_located_without_a_question(tree, archive):
+    archive.add_project("other")
+    project = archive.add_project("P")
+    exam = archive.add_exam(project.id, "E")
+    names(tree, "/projects/P/exams")
+    archive.calls.clear()
+    assert tree.locate(RemoteRef(Kind.EXAM, exam.id)) == ("projects", "P", "exams", "E")
+    assert archive.calls == []
+
+
+def test_an_exam_that_was_moved_is_located_in_its_new_project(tree, archive, clock):
+    old, new = archive.add_project("old"), archive.add_project("new")
+    exam = archive.add_exam(old.id, "E")
+    names(tree, "/projects/old/exams")
+    archive.add_exam(new.id, "E", exam_id=exam.id)
+    clock.advance(TTL_S + 0.001)
+    assert tree.locate(RemoteRef(Kind.EXAM, exam.id)) == ("projects", "new", "exams", "E")
+
+
 def test_what_does_not_exist_can_not_be_located(tree, archive):
     archive.add_project("P")
     for kind in Kind:
