@@ -59,9 +59,11 @@ def read_in_pieces(path: Path) -> bytes:
 
 
 def test_no_handle_ever_sees_two_versions_nor_ends_early(changing_file):
-    """Readers race with each other, with ``stat`` and with listings, which tell the kernel new sizes.
+    """Once a file has changed or vanished on the server, an open handle that needs more of it gets ESTALE.
 
-    Before the rules of ``vfs.handles`` one read in twenty was cut at another version's size or mixed two.
+    Readers race with each other, with ``stat`` and with listings, which tell the kernel new sizes.
+
+    Before the rules of ``vfs.handles`` held, one read in twenty was cut at another version's size or mixed two.
     """
     outcomes: Counter[str] = Counter()
     wrong: list[tuple[int, set[int]]] = []
