@@ -101,7 +101,7 @@ class Client:
             data = self.transport.get_json(path, deadline_s=deadline_s, is_authenticated=False)
         except (NotAuthenticated, PermissionDenied):
             data = self.transport.get_json(path, deadline_s=deadline_s)
-        return ServerVersion.from_json(data)
+        return self._parsed(path, ServerVersion.from_json, data)
 
     def current_user(self, *, deadline_s: float | None = None) -> User:
         """GET v1/user/current/ (Python). Its answer is told from others by the key ``institution``."""
@@ -111,7 +111,7 @@ class Client:
             raise ProtocolError(
                 f"{self.transport.base_url.join(path)}: the answer is not an Agora user; is this an Agora server?"
             )
-        return User.from_json(data)
+        return self._parsed(path, User.from_json, data)
 
     # -- projects ------------------------------------------------------------------------------------
 
@@ -121,7 +121,8 @@ class Client:
 
     def my_agora(self) -> Project:
         """GET v2/project/myagora/ (Python): the user's own project."""
-        return Project.from_json(self.transport.get_json("/api/v2/project/myagora/"))
+        path = "/api/v2/project/myagora/"
+        return self._parsed(path, Project.from_json, self.transport.get_json(path))
 
     def project(self, project_id: int) -> Project:
         """GET v2/project/{id}/ (Python)."""
@@ -169,7 +170,7 @@ class Client:
         Whether the datasets carry their datafiles is not known (``Dataset.datafiles`` may be None).
         """
         path = f"/api/v2/exam/{exam_id}/tree/"
-        tree = ExamTree.from_json(self.transport.get_json(path))
+        tree = self._parsed(path, ExamTree.from_json, self.transport.get_json(path))
         self._check_id(path, tree.exam, exam_id)
         return tree
 
@@ -265,11 +266,22 @@ class Client:
     # -- how -----------------------------------------------------------------------------------------
 
     def _list(self, path: str, parse: Callable[[object], T]) -> list[T]:
-        return [parse(element) for element in fetch_list(self.transport, path, self._page_size)]
+        def parse_all(elements: object) -> list[T]:
+            assert isinstance(elements, list)
+            return [parse(element) for element in elements]
+
+        return self._parsed(path, parse_all, fetch_list(self.transport, path, self._page_size))
+
+    def _parsed(self, path: str, parse: Callable[[object], T], data: object) -> T:
+        """Parse the answer to *path*; a record does not know where its JSON came from, so say it here."""
+        try:
+            return parse(data)
+        except ProtocolError as error:
+            raise ProtocolError(f"{self.transport.base_url.join(path)}: {error}") from error
 
     def _object(self, kind: Kind, object_id: int, parse: Callable[[object], TId]) -> TId:
         path = _OBJECT_PATHS[kind].format(id=object_id)
-        record = parse(self.transport.get_json(path))
+        record = self._parsed(path, parse, self.transport.get_json(path))
         self._check_id(path, record, object_id)
         return record
 
@@ -282,7 +294,7 @@ class Client:
         if uid.strip(".") == "":
             raise NotFound(f"{uid!r} is not a UID")
         path = f"/api/v2/project/{project_id}/{word}/uid/{quote(uid, safe='')}/"
-        record = parse(self.transport.get_json(path))
+        record = self._parsed(path, parse, self.transport.get_json(path))
         if record.uid != uid:
             raise ProtocolError(f"{self.transport.base_url.join(path)}: answered with the UID {record.uid!r}")
         return record

@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from agorafs.client.records import Datafile, Dataset, Exam, Project, Series
+from agorafs.tree.listing import DirKey
 from agorafs.tree.tree import Node
 
 PREFIX = "user.agora."
@@ -27,6 +28,8 @@ def attributes(node: Node, error: str | None) -> dict[str, str]:
         values["type"] = entry.ref.kind.value
         values["id"] = entry.ref.id
         values["locked"] = int(entry.locked)
+    elif isinstance(entry.target, DirKey):
+        values["type"] = entry.target.area.value
     if node.project is not None:
         values["project"] = node.project.id
     if isinstance(record, (Exam, Series)):
