@@ -238,6 +238,14 @@ def test_entries_come_with_attributes_but_for_those_that_have_others_by_now(tune
     assert not got[NAMES[1]]
 
 
+def test_the_kernel_is_asked_to_take_attributes_with_every_piece_of_a_directory(files, binding, config):
+    """Left to itself it takes them with the first piece only, and looks every further entry up."""
+    connection = SimpleNamespace(max_background=0, congestion_threshold=0, want=1 << 13 | 1 << 14)
+    made = fuse_mount._Operations(files, Settings(url="http://localhost"), binding, lambda: None)
+    made.init_with_config(connection, config)
+    assert connection.want == 1 << 13  # FUSE_CAP_READDIRPLUS without FUSE_CAP_READDIRPLUS_AUTO
+
+
 def test_attributes_arrive_field_by_field(tuned):
     stat = Stat()
     assert tuned.getattr_fuse_3(b"/d/x", SimpleNamespace(contents=stat), None) == 0
