@@ -165,6 +165,7 @@ def _filesystem(
         archive_url=settings.url,
         umask=settings.umask,
         started_ns=time.time_ns(),
+        clock=clock,
     )
 
 

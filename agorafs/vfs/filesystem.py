@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from agorafs.cache.content import ContentCache, ContentRef
 from agorafs.client.records import Datafile
+from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.errors import (
     AgoraFSError,
     IsADirectory,
@@ -90,6 +91,7 @@ class FileSystem:
         archive_url: str,
         umask: int,
         started_ns: int,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """*started_ns* is the time shown where the archive knows none."""
         self._tree = tree
@@ -98,7 +100,7 @@ class FileSystem:
         self._archive_url = archive_url
         self._umask = umask
         self._started_ns = started_ns
-        self._handles = HandleTable()
+        self._handles = HandleTable(clock)
         self.complaints = Complaints()
 
     # -- looking -------------------------------------------------------------------------------------

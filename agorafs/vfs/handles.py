@@ -14,9 +14,14 @@ other's bytes or stop at each other's end. Four rules keep them apart:
 4. While a stale handle of the path is open, new handles are ``direct``: none of their bytes reach the page cache,
    through which the stale one could still see them.
 
+A read that failed.  When reading ahead fails, the kernel asks for the first page once more before it tells the
+program. With a server that does not answer, the program would wait out two deadlines. So for ``_REPEAT_S`` after
+the archive has failed a read, the same handle gets the same error for the same place (``_failed_just_now``).
+
 Threads.  ``_lock`` guards ``_open``, ``_by_path``, ``_told``, ``_pages``, ``_stale`` and ``_next``; it is a leaf.
 ``_open``, ``_told`` and ``_stale`` are also looked at without it, one look-up at a time. A handle's ``is_stale`` and
-``was_read`` are set once, from False to True, under ``_lock``, and read without it.
+``was_read`` are set once, from False to True, under ``_lock``, and read without it; its ``failure`` is replaced as
+a whole.
 
 Invariants, run by ``_check`` at each release of ``_lock`` in tests:
   1. ``_by_path`` has exactly the files of ``_open``, and no empty lists.
@@ -31,8 +36,11 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
+from agorafs.byterange import ByteRange
+from agorafs.cache.flights import copy_of
 from agorafs.cache.locks import InvariantLock
-from agorafs.errors import BadHandle, StaleHandle, StaleLookup
+from agorafs.clock import SYSTEM_CLOCK, Clock
+from agorafs.errors import BadHandle, RemoteError, StaleHandle, StaleLookup
 from agorafs.vfs.attr import Attr
 
 T = TypeVar("T")
@@ -41,6 +49,9 @@ T = TypeVar("T")
 # that one mount answers. A path that was forgotten costs one more look-up.
 _MAX_TOLD = 20_000
 _MAX_PAGES = 100_000
+# The kernel repeats a failed read within microseconds; the rest is for a machine that is busy. A program that tries
+# again itself gets the old answer for so long.
+_REPEAT_S = 1.0
 
 
 class Version(NamedTuple):
@@ -61,6 +72,14 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class ReadFailure(NamedTuple):
+    """The archive failed a read; ``at`` is in seconds on the monotonic clock."""
+
+    place: ByteRange
+    at: float
+    error: RemoteError
+
+
 @dataclass(slots=True, eq=False)
 class OpenFile:
     """One ``open``. ``source`` is the archive's content, or the bytes of a ``.agora`` file (then no version)."""
@@ -71,6 +90,7 @@ class OpenFile:
     source: Source | bytes
     is_stale: bool = field(default=False)
     was_read: bool = field(default=False)
+    failure: ReadFailure | None = field(default=None)
 
     def require_fresh(self) -> None:
         """Raise ``StaleHandle`` if the path has got another version since."""
@@ -102,8 +122,11 @@ class Entered(NamedTuple):
 class HandleTable:
     """All open files, by number. See the module docstring."""
 
-    def __init__(self, max_told: int = _MAX_TOLD, max_pages: int = _MAX_PAGES) -> None:
+    def __init__(
+        self, clock: Clock = SYSTEM_CLOCK, max_told: int = _MAX_TOLD, max_pages: int = _MAX_PAGES
+    ) -> None:
         # fixed
+        self._clock = clock
         self._max_told = max_told
         self._max_pages = max_pages
         self._lock = InvariantLock(self._check)
@@ -169,7 +192,22 @@ class HandleTable:
                 file.was_read = True
                 if file.version is not None and not file.is_stale:
                     _remember(self._pages, file.path, file.version, self._max_pages)
-        return file.read_into(offset, view)
+        failure = self._failed_just_now(file, offset)
+        if failure is not None:
+            raise copy_of(failure) from failure
+        try:
+            return file.read_into(offset, view)
+        except RemoteError as error:
+            place = ByteRange(offset, offset + len(view))
+            file.failure = ReadFailure(place, self._clock.monotonic(), error)
+            raise
+
+    def _failed_just_now(self, file: OpenFile, offset: int) -> RemoteError | None:
+        """Return the error of a read that the kernel, and no program, is about to repeat."""
+        failure = file.failure
+        if failure is None or file.is_stale or not failure.place.start <= offset < failure.place.stop:
+            return None
+        return failure.error if self._clock.monotonic() - failure.at < _REPEAT_S else None
 
     def remove(self, handle: int) -> None:
         """Close *handle*."""

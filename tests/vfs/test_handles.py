@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agorafs.errors import BadHandle, StaleLookup
+from agorafs.errors import BadHandle, RemoteTimeout, StaleLookup
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.handles import HandleTable, OpenFile, Version
+from tests.support.manual_clock import ManualClock
 
 
 class Content:
@@ -15,8 +16,13 @@ class Content:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_closed = False
+        self.error: Exception | None = None
+        self.reads = 0
 
     def read_into(self, offset: int, view: memoryview) -> int:
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
         view[:] = (self.name.encode() * len(view))[: len(view)]
         return len(view)
 
@@ -117,3 +123,22 @@ def test_closing_the_table_closes_every_file_and_each_only_once():
     assert not table.has_stale()
     with pytest.raises(BadHandle):
         table.remove(1)
+
+
+def test_the_kernels_second_attempt_at_a_piece_that_failed_gets_the_same_error_without_another_wait():
+    clock, content = ManualClock(), Content("a")
+    table = HandleTable(clock)
+    table.tell("/x", attr("a"), "a")
+    handle = table.add(OpenFile("/x", attr("a"), Version("a", 0), content), after_lookup=True).handle
+    content.error = RemoteTimeout("no answer")
+    with pytest.raises(RemoteTimeout):
+        table.read_into(handle, 0, memoryview(bytearray(100)))
+    with pytest.raises(RemoteTimeout):
+        table.read_into(handle, 0, memoryview(bytearray(10)))
+    assert content.reads == 1
+    content.error = None
+    assert table.read_into(handle, 100, memoryview(bytearray(10))) == 10, (
+        "another place was not asked for yet"
+    )
+    clock.advance(1.0)
+    assert table.read_into(handle, 0, memoryview(bytearray(10))) == 10, "a program may try again"
