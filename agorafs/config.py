@@ -128,7 +128,7 @@ class Settings:
         ),
     )
     max_listing_entries: int = field(
-        default=1_000_000,
+        default=250_000,
         metadata=_about(
             Kind.COUNT, "directory entries kept; more costs memory, less asks again", minimum=1000
         ),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from agorafs.client.records import (
@@ -213,28 +213,11 @@ def folder_listing(folder_id: int, items: Iterable[FolderItem], naming: Naming) 
     drafts: list[_Draft] = []
     not_shown: list[str] = []
     for item in items:
-        content = item.content
-        link_ino = inode(InodeSpace.FOLDER_ITEM, item.id)
-        if content is None:
+        draft = _item_draft(item, naming)
+        if draft is None:
             not_shown.append(f"{item.content_type} {item.object_id}")
-        elif isinstance(content, Exam):
-            drafts.append(_exam_link(content, link_ino, item.modified_ns, naming))
-        elif isinstance(content, Patient):
-            ref = RemoteRef(Kind.PATIENT, content.id)
-            drafts.append(
-                _Draft(content.name, ref, link_ino, item.modified_ns, False, content, LinkTarget(ref))
-            )
-        elif isinstance(content, Folder):
-            ref = RemoteRef(Kind.FOLDER, content.id)
-            target = LinkTarget(ref, content.project) if item.is_link else DirKey(Area.FOLDER, content.id)
-            ino = link_ino if item.is_link else inode(InodeSpace.FOLDER, content.id)
-            drafts.append(_Draft(content.name, ref, ino, item.modified_ns, content.locked, content, target))
-        elif isinstance(content, Series):
-            draft = _series_draft(content, naming)
-            drafts.append(draft.as_link(link_ino, item.modified_ns) if item.is_link else draft)
         else:
-            draft = _dataset_draft(content)
-            drafts.append(draft.as_link(link_ino, item.modified_ns) if item.is_link else draft)
+            drafts.append(replace(draft, rank=item.id))
     return _listing(DirKey(Area.FOLDER, folder_id), drafts, not_shown)
 
 
@@ -332,11 +315,11 @@ class _Draft:
     locked: bool
     record: Record
     target: DirKey | Datafile | LinkTarget
+    rank: int | None = None  # see ``names.Named``
 
     def as_link(self, ino: int, mtime_ns: int | None) -> _Draft:
         assert self.ref is not None
-        target = LinkTarget(self.ref)
-        return _Draft(self.name, self.ref, ino, mtime_ns, self.locked, self.record, target)
+        return replace(self, ino=ino, mtime_ns=mtime_ns, target=LinkTarget(self.ref))
 
 
 def _listing(key: DirKey, drafts: Sequence[_Draft], not_shown: Iterable[str] = ()) -> Listing:
@@ -347,12 +330,14 @@ def _listing(key: DirKey, drafts: Sequence[_Draft], not_shown: Iterable[str] = (
             draft.ref.kind.value if draft.ref else "directory",
             draft.ref.id if draft.ref else 0,
             isinstance(draft.target, DirKey) or isinstance(draft.record, (Exam, Folder, Series)),
+            draft.rank,
         )
         for draft in drafts
     ]
+    names = assign_names(wanted, are_linked=key.area is Area.PROJECT_EXAMS)
     entries = {
         name: DirEntry(name, draft.ino, draft.mtime_ns, draft.locked, draft.ref, draft.record, draft.target)
-        for name, draft in zip(assign_names(wanted), drafts, strict=True)
+        for name, draft in zip(names, drafts, strict=True)
     }
     return Listing(key, entries, tuple(not_shown))
 
@@ -373,6 +358,26 @@ def _fixed(
         for name, target, ino in directories
     }
     return Listing(key, entries)
+
+
+def _item_draft(item: FolderItem, naming: Naming) -> _Draft | None:
+    """One item of a folder; None if agorafs does not know what it shows."""
+    content = item.content
+    if content is None:
+        return None
+    link_ino = inode(InodeSpace.FOLDER_ITEM, item.id)
+    if isinstance(content, Exam):
+        return _exam_link(content, link_ino, item.modified_ns, naming)
+    if isinstance(content, Patient):
+        ref = RemoteRef(Kind.PATIENT, content.id)
+        return _Draft(content.name, ref, link_ino, item.modified_ns, False, content, LinkTarget(ref))
+    if isinstance(content, Folder):
+        ref = RemoteRef(Kind.FOLDER, content.id)
+        target = LinkTarget(ref, content.project) if item.is_link else DirKey(Area.FOLDER, content.id)
+        ino = link_ino if item.is_link else inode(InodeSpace.FOLDER, content.id)
+        return _Draft(content.name, ref, ino, item.modified_ns, content.locked, content, target)
+    draft = _series_draft(content, naming) if isinstance(content, Series) else _dataset_draft(content)
+    return draft.as_link(link_ino, item.modified_ns) if item.is_link else draft
 
 
 def _exam_link(exam: Exam, ino: int, mtime_ns: int | None, naming: Naming) -> _Draft:

@@ -7,10 +7,12 @@ Rules, in this order (the README promises them):
 2. ``.`` and ``..`` (and ``.agora``, which is agorafs's own) get look-alike dots (U+2024); an empty name
    becomes the kind and the id, ``dataset 57``.
 3. A name over 255 bytes of UTF-8 is cut, its extension kept.
-4. Of several objects with one name in one directory, the one with the lowest id keeps it, the others get
-   `` (id)`` before the extension. A sibling that appears has a higher id, so no name changes by it.
-   A name that reads like another sibling's suffixed name counts as taken: ``X (12)`` is never anything but 12
-   while 12 is called ``X``.
+4. Of several objects with one name in one directory, the first keeps it, the others get `` (id)`` before the
+   extension. First is the lowest id; in a folder, where objects can be moved and linked into, the lowest id of a
+   folder item. A sibling that appears comes last, so no name changes by it.
+   A name that reads like an earlier sibling's suffixed name counts as taken: ``X (12)`` is nothing but 12 while 12
+   is called ``X``. In a study list, into which links lead by name and id, that holds for later siblings too: there,
+   and only there, a newcomer can change a name, if it reads like the newcomer's with its id.
 
 ``original_filename`` comes from outside and is hostile until proved otherwise: ``\\`` counts as ``/``; empty,
 ``.`` and ``..`` parts, drive letters and leading slashes are dropped, so nothing points out of its directory.
@@ -95,42 +97,63 @@ def ids_in_suffix(name: str) -> list[int]:
 
 
 class Named(NamedTuple):
-    """An object that wants a name in a directory; ``kind`` and ``id`` tell it from all others there."""
+    """An object that wants a name in a directory; ``kind`` and ``id`` tell it from all others there.
+
+    ``rank`` says who came first; None means the id.
+    """
 
     name: str
     kind: str
     id: int
     is_directory: bool
+    rank: int | None = None
 
 
-def assign_names(wanted: Sequence[Named]) -> list[str]:
-    """Return a name for each of *wanted* (same order), no two alike, by rule 4 of the module."""
+def assign_names(wanted: Sequence[Named], *, are_linked: bool = False) -> list[str]:
+    """Return a name for each of *wanted* (same order), no two alike, by rule 4 of the module.
+
+    Args:
+        are_linked: Links lead to these objects by name and id (a study list).
+    """
+    order = sorted(range(len(wanted)), key=lambda index: (_rank(wanted[index]), wanted[index].kind))
     taken: dict[str, int] = {}
-    order = sorted(range(len(wanted)), key=lambda index: (wanted[index].id, wanted[index].kind))
     names = [""] * len(wanted)
     losers = []
-    suffixed_names: set[str] | None = None  # made only for a directory where a name reads like one
-    for index in order:
+    owners: dict[str, int] | None = None  # made only for a directory where a name reads like a suffixed one
+    for position, index in enumerate(order):
         name = wanted[index].name
-        if suffixed_names is None and ids_in_suffix(name):
-            suffixed_names = {
-                suffixed(want.name, str(want.id), is_directory=want.is_directory) for want in wanted
-            }
-        if name in taken or (suffixed_names is not None and name in suffixed_names):
+        if owners is None and ids_in_suffix(name):
+            owners = _suffixed_names([wanted[index] for index in order])
+        owner = None if owners is None else owners.get(name)
+        if name in taken or (owner is not None and (are_linked or owner < position)):
             losers.append(index)
         else:
             taken[name] = index
             names[index] = name
-    attempts: dict[Named, int] = {}  # where the last of several links to one object has stopped
+    # where the last of several links to one object has stopped
+    attempts: dict[tuple[str, str, int], int] = {}
     for index in losers:
         want = wanted[index]
-        attempt = attempts.get(want, 0)
+        which = (want.name, want.kind, want.id)
+        attempt = attempts.get(which, 0)
         while (name := _attempted(want, attempt)) in taken:
             attempt += 1
-        attempts[want] = attempt + 1
+        attempts[which] = attempt + 1
         taken[name] = index
         names[index] = name
     return names
+
+
+def _rank(want: Named) -> int:
+    return want.id if want.rank is None else want.rank
+
+
+def _suffixed_names(ordered: Sequence[Named]) -> dict[str, int]:
+    """Return each name with its id written out, and the first position that it belongs to."""
+    owners: dict[str, int] = {}
+    for position, want in enumerate(ordered):
+        owners.setdefault(suffixed(want.name, str(want.id), is_directory=want.is_directory), position)
+    return owners
 
 
 def _attempted(want: Named, attempt: int) -> str:

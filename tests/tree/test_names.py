@@ -107,6 +107,18 @@ def test_a_name_that_reads_like_a_siblings_suffixed_name_gives_way():
     assert assign_names(wanted) == ["X", "X (12) (20)"]
 
 
+def test_in_a_study_list_that_holds_for_siblings_that_come_later_too():
+    """Links lead there by name and id; in a folder nobody's name is taken away."""
+    wanted = [Named("X (12)", "exam", 5, True), Named("X", "exam", 12, True)]
+    assert assign_names(wanted, are_linked=True) == ["X (12) (5)", "X"]
+    assert assign_names(wanted) == ["X (12)", "X"]
+
+
+def test_who_came_first_may_be_said_by_a_rank_instead_of_the_id():
+    wanted = [Named("x", "exam", 3, True, rank=40), Named("x", "exam", 9, True, rank=7)]
+    assert assign_names(wanted) == ["x (3)", "x"]
+
+
 def test_two_kinds_with_one_id_and_one_name_both_get_a_name():
     wanted = [Named("x", "exam", 5, True), Named("x", "folder", 5, True), Named("x", "series", 5, True)]
     assert sorted(assign_names(wanted)) == ["x", "x (5)", "x (series 5)"]

@@ -141,6 +141,17 @@ def test_a_link_to_an_exam_of_another_project_leads_there(tree, archive):
     assert link(tree, "/projects/P/folders/E") == f"../../../projects/Q/exams/E ({exam.id})"
 
 
+def test_a_link_that_appears_takes_no_name_from_what_was_there_before(tree, archive):
+    """The object it leads to may be older, and have a lower id, than everything in the folder."""
+    project = archive.add_project("P")
+    elsewhere = archive.add_folder("elsewhere", project.root_folder)
+    old = archive.add_dataset({"x.txt": b"old"}, folder=elsewhere.id)
+    new = archive.add_dataset({"x.txt": b"new"}, folder=project.root_folder)
+    archive.add_item(project.root_folder, "dataset", old.id, old, is_link=True)
+    assert names(tree, "/projects/P/folders") == ["elsewhere", f"x ({old.id}).txt", "x.txt"]
+    assert at(tree, "/projects/P/folders/x.txt").entry.ref == RemoteRef(Kind.DATASET, new.id)
+
+
 def test_links_to_series_datasets_and_folders_lead_through_their_ids(tree, archive):
     project = archive.add_project("P")
     exam = archive.add_exam(project.id, "E")

@@ -338,7 +338,7 @@ def test_opening_what_is_no_file_fails_as_in_posix(filesystem, project):
 
 @pytest.mark.parametrize("name", [".Trash-1000", ".hidden", ".directory", "autorun.inf", "._x", ".git"])
 def test_names_that_desktops_probe_for_are_answered_from_memory(filesystem, archive, project, name):
-    """Names that desktops probe for are answered from memory."""
+    """Names that desktops probe for are answered from memory in every directory that has been listed."""
     filesystem.readdir("/projects/P/folders")
     archive.fail_with = RemoteUnavailable("away")
     archive.calls.clear()
