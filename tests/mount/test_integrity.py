@@ -49,8 +49,9 @@ class TestEveryDatafile:
 
     @pytest.fixture
     def server(self, private_demo, ranges) -> SandboxProcess:
-        private_demo.switch(ranges=ranges)
-        return private_demo
+        server: SandboxProcess = private_demo
+        server.switch(ranges=ranges)
+        return server
 
     def test_reads_whole_as_recorded_cold_and_without_a_download_after_a_new_mount(
         self, server, mount, whole_file_bytes

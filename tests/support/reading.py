@@ -141,10 +141,10 @@ def _read_range(file: MountedFile, descriptor: int, offset: int, size: int) -> i
     A ``read`` may return less than it was asked for when an error comes next, so it is the end of a loop that
     must be the end of the file, not that of one call.
     """
-    stop = min(offset + size, max(file.size, offset))
-    while offset < stop or size > stop - offset:
+    stop = offset + size
+    while offset < stop:
         try:
-            piece = os.pread(descriptor, min(READ_BYTES, max(stop - offset, 1)), offset)
+            piece = os.pread(descriptor, min(READ_BYTES, stop - offset), offset)
         except OSError as error:
             return _errno(error)
         if not piece:
@@ -153,7 +153,6 @@ def _read_range(file: MountedFile, descriptor: int, offset: int, size: int) -> i
         expected = file.content[offset : offset + len(piece)]
         assert piece == expected, f"{file.path}: wrong bytes in {len(piece)} bytes from {offset}"
         offset += len(piece)
-        size -= len(piece)
     return 0
 
 
