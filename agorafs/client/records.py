@@ -19,6 +19,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agorafs.errors import ProtocolError
@@ -79,8 +80,11 @@ def parse_time_ns(value: object) -> int | None:
 
     A missing zone is taken as UTC. ``Z`` is accepted on every Python (``fromisoformat`` learnt it in 3.11).
     """
-    if not isinstance(value, str) or not value:
-        return None
+    return _parse_time_text_ns(value) if isinstance(value, str) and value else None
+
+
+@lru_cache(maxsize=4096)  # one import gives thousands of objects the same few times
+def _parse_time_text_ns(value: str) -> int | None:
     text = value[:-1] + "+00:00" if value[-1] in "zZ" else value
     head, dot, tail = text.partition(".")
     if dot:  # Python 3.10 wants exactly three or six digits
@@ -101,7 +105,7 @@ def parse_time_ns(value: object) -> int | None:
 
 
 def _object(data: object, what: str) -> Json:
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise ProtocolError(f"the server sent {type(data).__name__} where a {what} was expected")
     return data
 
@@ -115,7 +119,7 @@ def _id(data: Json, what: str, key: str = "id") -> int:
 
 def _optional_id(value: object) -> int | None:
     """Return an id that may come as a number, a nested object, or null."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, bool) or not isinstance(value, int):
         return None
@@ -195,7 +199,7 @@ class Project:
         data = _object(data, "project")
         roles = []
         for membership in _list(data.get("memberships"), "memberships"):
-            if isinstance(membership, Mapping):
+            if isinstance(membership, dict):
                 user, role = _optional_id(membership.get("user")), _optional_id(membership.get("role"))
                 if user is not None and role is not None:
                     roles.append((user, role))
@@ -415,7 +419,7 @@ class FolderItem:
             _id(data, "folder item", "object_id"),
             bool(data.get("is_link")),
             parse_time_ns(data.get("modified_date")),
-            parse(raw) if parse is not None and isinstance(raw, Mapping) else None,
+            parse(raw) if parse is not None and isinstance(raw, dict) else None,
         )
 
 

@@ -14,9 +14,9 @@ A file here has its true size, because it is made when its attributes are asked 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import Kind, RemoteRef
@@ -26,19 +26,30 @@ from agorafs.tree.inodes import hashed_inode
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
+from agorafs.vfs.attr import FileType
 
 BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
+
+_ABOUT = ("info.json", "path")
+
+
+class AsideEntry(NamedTuple):
+    """A name in a directory below ``.agora``: what is known of it without a request."""
+
+    name: str
+    file_type: FileType
+    ino: int
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
     """A file, directory or link below ``.agora``.
 
-    Exactly one is set: ``names`` of a directory, ``content`` of a file, ``link`` text.
+    Exactly one is set: ``entries`` of a directory, ``content`` of a file, ``link`` text.
     """
 
     ino: int
-    names: tuple[str, ...] | None = None
+    entries: tuple[AsideEntry, ...] | None = None
     content: bytes | None = None
     link: str | None = None
 
@@ -80,23 +91,23 @@ class DotAgora:
         """
         if not isinstance(base.entry.target, DirKey):
             raise NotADirectory(f"{base.path} is not a directory")
-        ino = hashed_inode(DOT_AGORA, str(base.entry.ino), *rest)
+        ino = _inode(base, rest)
         is_root = base.parent is None
         match list(rest):
             case []:
-                return Aside(ino, names=("info.json", "path", "entries", *(["by-id"] if is_root else [])))
-            case ["info.json"]:
-                return Aside(ino, content=self._info(base))
-            case ["path"]:
-                return Aside(ino, content=f"{base.path}\n".encode(errors="surrogateescape"))
+                below = ("entries", "by-id") if is_root else ("entries",)
+                return _directory(base, rest, files=_ABOUT, directories=below)
+            case ["info.json"] | ["path"]:
+                return self._about(base, ino, rest)
             case ["entries"]:
-                return Aside(ino, names=tuple(self._file_names(base)))
-            case ["entries", name, *below]:
-                return self._resolve_entry(self._file_entry(base, name), ino, below)
+                return _directory(base, rest, directories=self._file_names(base))
+            case ["entries", name, *inner]:
+                node = self._file_entry(base, name)
+                return _directory(base, rest, files=_ABOUT) if not inner else self._about(node, ino, inner)
             case ["by-id"] if is_root:
-                return Aside(ino, names=tuple(kind.value for kind in BY_ID_KINDS))
+                return _directory(base, rest, directories=[kind.value for kind in BY_ID_KINDS])
             case ["by-id", kind] if is_root and kind in BY_ID_KINDS:
-                return Aside(ino, names=())
+                return _directory(base, rest)
             case ["by-id", kind, number] if is_root and kind in BY_ID_KINDS and _is_id(number):
                 place = self._places.load(RemoteRef(Kind(kind), int(number)))
                 return Aside(ino, link="../../../" + "/".join(place))
@@ -112,15 +123,14 @@ class DotAgora:
         self._descriptions.close()
         self._places.close()
 
-    def _resolve_entry(self, node: Node, ino: int, below: list[str]) -> Aside:
-        match below:
-            case []:
-                return Aside(ino, names=("info.json", "path"))
+    def _about(self, node: Node, ino: int, rest: Sequence[str]) -> Aside:
+        """The two files that say what *node* is."""
+        match list(rest):
             case ["info.json"]:
                 return Aside(ino, content=self._info(node))
             case ["path"]:
                 return Aside(ino, content=f"{node.path}\n".encode(errors="surrogateescape"))
-        raise NotFound(f"{'/'.join(below)} does not exist beside {node.path}")
+        raise NotFound(f"{'/'.join(rest)} does not exist beside {node.path}")
 
     def _file_names(self, base: Node) -> list[str]:
         entries = self._tree.listing(base).entries.values()
@@ -143,6 +153,18 @@ class DotAgora:
             if not_shown:
                 about["agorafs_not_shown"] = list(not_shown)
         return (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
+def _inode(base: Node, rest: Sequence[str]) -> int:
+    return hashed_inode(DOT_AGORA, str(base.entry.ino), *rest)
+
+
+def _directory(
+    base: Node, rest: Sequence[str], *, files: Iterable[str] = (), directories: Iterable[str] = ()
+) -> Aside:
+    found = [(name, FileType.FILE) for name in files] + [(name, FileType.DIRECTORY) for name in directories]
+    entries = (AsideEntry(name, file_type, _inode(base, [*rest, name])) for name, file_type in found)
+    return Aside(_inode(base, rest), entries=tuple(entries))
 
 
 def _is_id(text: str) -> bool:

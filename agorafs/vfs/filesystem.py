@@ -124,14 +124,16 @@ class FileSystem:
     def readdir(self, path: str) -> list[tuple[str, Attr]]:
         """Return (name, attributes) of everything in the directory *path*, without ``.`` and ``..``.
 
-        Who hands the attributes on to somebody who keeps them asks ``may_tell`` at that moment.
+        Who hands the attributes on to somebody who keeps them asks ``may_tell`` at that moment. Below ``.agora``
+        only the types are right: to know sizes would cost requests, and one that fails would hide all.
         """
         found = self._resolve(path)
         if isinstance(found, Aside):
-            if found.names is None:
+            if found.entries is None:
                 raise NotADirectory(f"{path} is not a directory")
-            base = path.rstrip("/")
-            return [(name, self._attr(self._resolve(f"{base}/{name}"))) for name in found.names]
+            return [
+                (name, Attr(ino, file_type, 0, self._started_ns, 0)) for name, file_type, ino in found.entries
+            ]
         return [(node.entry.name, self._attr(node)) for node in self._tree.children(found)]
 
     def may_tell(self, path: str, attr: Attr) -> bool:
@@ -140,7 +142,7 @@ class FileSystem:
         Not when something else has been said of that path since: a kernel would cut an open file at the size
         of another.
         """
-        return self._handles.may_tell(path, attr)
+        return f"/{DOT_AGORA}/" not in path and self._handles.may_tell(path, attr)
 
     def has_stale_handles(self) -> bool:
         """Tell whether a handle is open whose path has got another version since."""
@@ -312,7 +314,7 @@ class FileSystem:
         )
 
     def _aside_attr(self, aside: Aside) -> Attr:
-        if aside.names is not None:
+        if aside.entries is not None:
             file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
         elif aside.content is not None:
             file_type, size = FileType.FILE, len(aside.content)

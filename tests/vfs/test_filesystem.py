@@ -439,6 +439,21 @@ def test_info_json_holds_every_field_that_the_server_gives(filesystem, archive, 
     assert json.loads(read_all(filesystem, "/.agora/info.json")) == {}
 
 
+def test_dot_agora_is_listed_although_the_server_is_away(filesystem, archive, project):
+    filesystem.readdir("/projects/P/folders")
+    archive.fail_with = RemoteUnavailable("away")
+    base = "/projects/P/folders/.agora"
+    listed = filesystem.readdir(base)
+    assert [name for name, _ in listed] == ["info.json", "path", "entries"]
+    for name, attr in listed:
+        assert not filesystem.may_tell(f"{base}/{name}", attr)
+        if name != "info.json":
+            told = filesystem.getattr(f"{base}/{name}")
+            assert (told.ino, told.file_type) == (attr.ino, attr.file_type)
+    with pytest.raises(RemoteUnavailable):
+        filesystem.getattr(f"{base}/info.json")
+
+
 def test_info_json_has_its_true_size_and_costs_one_request(filesystem, archive, project):
     archive.add_exam(project.id, "E")
     path = "/projects/P/exams/E/.agora/info.json"
