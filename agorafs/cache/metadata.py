@@ -172,6 +172,13 @@ class ListingCache(Generic[K, V]):
             log.debug("keeping the old listing of %s: %s", key, error)
             return entry.value
 
+    def expire(self, key: K) -> None:
+        """Take the value of *key* for old: the next ``load`` asks again, and shows it still if nobody answers."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.expires_at = float("-inf")
+
     def invalidate(self, keys: Iterable[K]) -> None:
         """Forget *keys*, and store nothing of what is being fetched now."""
         with self._lock:

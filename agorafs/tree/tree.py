@@ -229,6 +229,10 @@ class Tree:
             self._listings.invalidate(self._keys_below(node.entry.target))
         return seen
 
+    def doubt(self, parts: Sequence[str]) -> None:
+        """Ask the archive again at the next look at the directory of *parts*: a file in it is not as listed."""
+        self._listings.expire(_directory_key(self.resolve(parts[:-1])))
+
     def refresh_all(self) -> None:
         """Forget every listing."""
         self._listings.invalidate_all()

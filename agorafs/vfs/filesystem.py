@@ -24,11 +24,13 @@ from agorafs.client.records import Datafile
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.errors import (
     AgoraFSError,
+    IntegrityError,
     IsADirectory,
     NoSuchXattr,
     NotADirectory,
     NotFound,
     ReadOnly,
+    StaleHandle,
     StaleLookup,
 )
 from agorafs.tree.listing import Area, DirKey
@@ -216,7 +218,16 @@ class FileSystem:
 
     def read_into(self, handle: int, offset: int, view: memoryview) -> int:
         """Fill *view* from *offset* on; return how many bytes there were. Fewer than asked means end of file."""
-        return self._handles.read_into(handle, offset, view)
+        try:
+            return self._handles.read_into(handle, offset, view)
+        except (IntegrityError, StaleHandle) as error:
+            file = self._handles.get(handle)
+            if file.is_stale or not self._has_changed(file):
+                raise
+            self._handles.outdate(file)
+            raise StaleHandle(
+                f"{file.path} changed or vanished on the server after it was opened; open it again"
+            ) from error
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
         """Return the bytes ``[offset, offset + size)``, cut at the end of the file."""
@@ -285,6 +296,24 @@ class FileSystem:
             if known is not None and parts[-1] not in known.entries:
                 raise NotFound(f"{path} does not exist")
         return self._tree.resolve(parts)
+
+    def _has_changed(self, file: OpenFile) -> bool:
+        """Tell whether *file*, whose bytes are not as listed, is listed differently now.
+
+        Asks once per handle. However that goes, the directory shows the new version at the next look.
+        """
+        if file.version is None or file.was_doubted:
+            return False
+        file.was_doubted = True
+        try:
+            self._tree.doubt([part for part in file.path.split("/") if part])
+            found = self._resolve(file.path)
+        except NotFound:
+            return True
+        except AgoraFSError:
+            return False
+        datafile = found.entry.target if isinstance(found, Node) else None
+        return not isinstance(datafile, Datafile) or self._content_ref(datafile).key != file.version.content
 
     def _content_ref(self, datafile: Datafile) -> ContentRef:
         return ContentRef(datafile.id, datafile.size, datafile.sha1, self._archive_url, datafile.modified_ns)

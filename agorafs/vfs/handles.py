@@ -21,7 +21,7 @@ the archive has failed a read, the same handle gets the same error for the same 
 Threads.  ``_lock`` guards ``_open``, ``_by_path``, ``_told``, ``_pages``, ``_stale`` and ``_next``; it is a leaf.
 ``_open``, ``_told`` and ``_stale`` are also looked at without it, one look-up at a time. A handle's ``is_stale`` and
 ``was_read`` are set once, from False to True, under ``_lock``, and read without it; its ``failure`` is replaced as
-a whole.
+a whole. ``was_doubted`` is set without it: at worst the archive is asked twice.
 
 Invariants, run by ``_check`` at each release of ``_lock`` in tests:
   1. ``_by_path`` has exactly the files of ``_open``, and no empty lists.
@@ -90,6 +90,7 @@ class OpenFile:
     source: Source | bytes
     is_stale: bool = field(default=False)
     was_read: bool = field(default=False)
+    was_doubted: bool = field(default=False)
     failure: ReadFailure | None = field(default=None)
 
     def require_fresh(self) -> None:
@@ -208,6 +209,11 @@ class HandleTable:
         if failure is None or file.is_stale or not failure.place.start <= offset < failure.place.stop:
             return None
         return failure.error if self._clock.monotonic() - failure.at < _REPEAT_S else None
+
+    def outdate(self, file: OpenFile) -> None:
+        """Make *file* stale: the archive has another version, though nobody has been told of it yet."""
+        with self._lock:
+            self._locked_mark(file)
 
     def remove(self, handle: int) -> None:
         """Close *handle*."""

@@ -194,6 +194,17 @@ def test_a_very_old_listing_is_not_shown_while_a_fresh_one_can_be_had(source, cl
     cache.close()
 
 
+def test_a_listing_in_doubt_is_asked_for_again_and_still_shown_when_nobody_answers(cache, source):
+    assert cache.load("a") == "a v1"
+    source.version, source.error = 2, RemoteUnavailable("away")
+    cache.expire("a")
+    assert cache.load("a") == "a v1"
+    source.error = None
+    cache.expire("a")
+    assert cache.load("a") == "a v2"
+    cache.expire("never seen")
+
+
 @pytest.mark.parametrize("error", [NotFound("gone"), NotAuthenticated("revoked")])
 def test_what_the_archive_refuses_is_dropped_and_the_refusal_reaches_the_reader(cache, source, clock, error):
     cache.load("a")

@@ -14,6 +14,7 @@ from agorafs.cache.metadata import Freshness
 from agorafs.client.records import Role
 from agorafs.errors import (
     BadHandle,
+    IntegrityError,
     IsADirectory,
     NoSuchXattr,
     NotADirectory,
@@ -182,6 +183,46 @@ def test_a_handle_of_an_older_version_is_stale_once_the_path_is_opened_anew(file
     with pytest.raises(StaleHandle):
         filesystem.read(old, 0, 10)
     assert filesystem.read(new, 0, 10) == b"two"
+
+
+def test_bytes_that_are_not_as_listed_mean_stale_when_the_archive_lists_others_by_now(
+    filesystem, archive, project
+):
+    """… and whoever opens the file again gets the new ones, without waiting for the listing to expire."""
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
+    old = filesystem.open(path).handle
+    archive.remove_item(project.root_folder, first.id)
+    archive.add_dataset({"x": b"two"}, folder=project.root_folder)
+    archive.contents[first.datafiles[0].id] = b"two"
+    for _ in range(2):
+        with pytest.raises(StaleHandle):
+            filesystem.read(old, 0, 10)
+    assert read_all(filesystem, path) == b"two"
+
+
+def test_bytes_that_are_not_as_listed_are_an_integrity_error_while_the_listing_stays_the_same(
+    filesystem, archive, project
+):
+    path = "/projects/P/folders/x"
+    first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
+    handle = filesystem.open(path).handle
+    archive.contents[first.datafiles[0].id] = b"two"
+    archive.calls.clear()
+    for _ in range(3):
+        with pytest.raises(IntegrityError):
+            filesystem.read(handle, 0, 10)
+    assert archive.calls.count(f"folder_items {project.root_folder}") == 1
+
+
+def test_a_file_that_turns_out_to_be_gone_is_missing_from_the_next_listing(filesystem, archive, project):
+    first = archive.add_dataset({"x": b"one"}, folder=project.root_folder)
+    handle = filesystem.open("/projects/P/folders/x").handle
+    archive.remove_item(project.root_folder, first.id)
+    del archive.contents[first.datafiles[0].id]
+    with pytest.raises(StaleHandle):
+        filesystem.read(handle, 0, 10)
+    assert names(filesystem, "/projects/P/folders") == []
 
 
 @pytest.fixture
