@@ -28,7 +28,7 @@ def in_one_line(text: str) -> str:
 @functools.cache
 def quotations() -> str:
     """Return the docstrings of all test functions."""
-    found = []
+    found: list[str] = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         found.extend(
             in_one_line(ast.get_docstring(node) or "")
