@@ -92,7 +92,7 @@ def write_exam(volume: Volume, directory: Path) -> None:
     target = directory / "DICOM"
     target.mkdir(parents=True)
     fine = _padded(resample(volume, (_COLUMNS, 144, SLICE_COUNT)), axis=1, count=_ROWS)
-    scale = 4095 / max(float(fine.voxels.max()), 1.0)
+    scale = 4095 / max(float(np.max(fine.voxels)), 1.0)
     file_number = 0
     for series, positions in (
         (_LOCALIZER, [_COLUMNS // 4, _COLUMNS // 2, 3 * _COLUMNS // 4]),
