@@ -103,7 +103,11 @@ class Visited:
 
 @pytest.mark.parametrize("ttl", ["listing_ttl_s=3600", "listing_ttl_s=0.05"], ids=["fresh", "expired"])
 def test_while_the_server_is_away_known_things_work_and_others_fail_in_time(private_demo, mount, ttl):
-    """… and when it is back on its port, everything works again by itself."""
+    """While the server is away, what has been listed and read keeps working; everything else fails within the
+    deadline.
+
+    … and when it is back on its port, everything works again by itself.
+    """
     visited = Visited(private_demo, mount(private_demo, DEADLINE, ttl))
     private_demo.kill()
 
@@ -203,7 +207,11 @@ def open_files(mounted: Mount) -> int:
 
 
 def test_a_revoked_key_is_said_once_and_a_new_one_is_taken_at_sighup(private_demo, mount, tmp_path):
-    """… what is not in the cache gives EACCES meanwhile, what is there works."""
+    """After the server is back, or a revoked key has been replaced and the process told by SIGHUP, the mount works
+    again by itself.
+
+    … what is not in the cache gives EACCES meanwhile, what is there works.
+    """
     key_file = tmp_path / "key"
     key_file.write_text(private_demo.api_key)
     key_file.chmod(0o600)

@@ -121,7 +121,10 @@ def faulty(demo_data, tmp_path_factory):
 
 @pytest.mark.parametrize(("fault", "error"), FAULTS, ids=[fault for fault, _ in FAULTS])
 def test_a_download_that_fails_gives_the_right_bytes_or_an_error(faulty, mount, fault, error):
-    """… in whole reads and pieces, of small and ranged files; and all is right again when the fault is gone."""
+    """A read returns bytes of the version that was opened, or an error; never zeros, never a mix, never a short file.
+
+    … in whole reads and pieces, of small and ranged files; and all is right again when the fault is gone.
+    """
     mounts = [mount(faulty, "deadline_s=1", option) for option in (SMALL, RANGED)]
     chosen = [sample(mounted_files(faulty, one.path), 8) for one in mounts]
     files = [file for some in chosen for file in some]
@@ -150,7 +153,11 @@ def all_right(files: list[MountedFile]) -> bool:
 
 @pytest.mark.parametrize("always", [True, False], ids=["always", "every-3"])
 def test_a_wrong_byte_in_a_small_file_is_never_delivered(faulty, mount, always):
-    """… not in a whole read, not in a piece: its SHA-1 is checked before the first byte goes out."""
+    """A file of up to 4 MiB is checked against its SHA-1 before its first byte is delivered, a larger one before its
+    last.
+
+    … not in a whole read, not in a piece: its SHA-1 is checked before the first byte goes out.
+    """
     files = sample(mounted_files(faulty, mount(faulty).path), 20)
     assert files.pop().path.name == LARGE_FILE
     try:
@@ -166,7 +173,10 @@ def test_a_wrong_byte_in_a_small_file_is_never_delivered(faulty, mount, always):
 
 
 def test_a_wrong_byte_in_a_large_file_ends_its_reading_with_an_error(faulty, mount):
-    """No reader gets to the end of it; whoever reads it again, when the server is well, gets the right bytes.
+    """A file of up to 4 MiB is checked against its SHA-1 before its first byte is delivered, a larger one before its
+    last.
+
+    No reader gets to the end of it; whoever reads it again, when the server is well, gets the right bytes.
 
     The bytes before the last can go out before the SHA-1 of the whole is known: that is a limit, and stated.
     """
@@ -193,6 +203,7 @@ def test_a_wrong_byte_in_a_large_file_ends_its_reading_with_an_error(faulty, mou
 def test_after_kill_9_in_the_middle_of_a_read_the_next_mount_clears_the_place_and_uses_the_cache(
     private_demo, mount
 ):
+    """What the cache holds survives `kill -9`, and damage to it is noticed and repaired."""
     mounted = mount(private_demo)
     files = mounted_files(private_demo, mounted.path)
     assert named(map(read_whole, files[::2])) == {"right"}
@@ -231,6 +242,7 @@ def kill(pid: int) -> None:
 
 @pytest.mark.parametrize("mounted_meanwhile", [True, False], ids=["while mounted", "while not mounted"])
 def test_damage_to_the_cache_on_disk_is_noticed_and_repaired(private_demo, mount, mounted_meanwhile):
+    """What the cache holds survives `kill -9`, and damage to it is noticed and repaired."""
     mounted = mount(private_demo, RANGED)
     files = mounted_files(private_demo, mounted.path)
     assert named(map(read_whole, files)) == {"right"}
