@@ -17,9 +17,11 @@ passes through (see ``cache.metadata`` for what is then still shown).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 from cachetools import Cache, LRUCache
@@ -52,6 +54,8 @@ from agorafs.tree.naming import Naming
 
 log = logging.getLogger(__name__)
 
+# Told to the kernel one by one after a refresh; 20,000 took 0.11 to 0.18 s.
+_MAX_SEEN = 20_000
 _COMPLETERS = 4  # requests at once for the datafiles of one answer that left them out; not measured
 
 Found = Fetched[DirKey, Listing]
@@ -212,6 +216,8 @@ class Tree:
     def refresh(self, parts: Sequence[str]) -> list[str]:
         """Forget what is known of the path *parts* and below; return the paths that may look different now.
 
+        The nearest ``_MAX_SEEN`` of them: the kernel believes the others for a second more.
+
         Raises:
             NotFound: The path does not exist, by a fresh listing of its directory.
         """
@@ -220,12 +226,8 @@ class Tree:
             parent = self.resolve(parts[:-1])
             self._listings.invalidate([_directory_key(parent)])
             node = self.child(parent, parts[-1])
-        seen = [node.path]
+        seen = self._known_below(node)
         if isinstance(node.entry.target, DirKey):
-            known = self.known_listing(node)
-            if known is not None:
-                base = node.path.rstrip("/")
-                seen.extend(f"{base}/{name}" for name in known.entries)
             self._listings.invalidate(self._keys_below(node.entry.target))
         return seen
 
@@ -233,9 +235,11 @@ class Tree:
         """Ask the archive again at the next look at the directory of *parts*: a file in it is not as listed."""
         self._listings.expire(_directory_key(self.resolve(parts[:-1])))
 
-    def refresh_all(self) -> None:
-        """Forget every listing."""
+    def refresh_all(self) -> list[str]:
+        """Forget every listing; return the paths that may look different now."""
+        seen = self._known_below(self.root)
         self._listings.invalidate_all()
+        return seen
 
     def entries_in_memory(self) -> int:
         """Return how many directory entries are held, for ``status``."""
@@ -469,6 +473,19 @@ class Tree:
                     entry.target for entry in known.entries.values() if isinstance(entry.target, DirKey)
                 ]
         return found
+
+    def _known_below(self, node: Node) -> list[str]:
+        """Return the paths of *node* and of all below it that memory knows, the nearest first; no request."""
+        seen: list[str] = []
+        waiting = deque([node])
+        while waiting:
+            node = waiting.popleft()
+            seen.append(node.path)
+            room = _MAX_SEEN - len(seen) - len(waiting)
+            known = self.known_listing(node) if room > 0 and isinstance(node.entry.target, DirKey) else None
+            if known is not None:
+                waiting.extend(self._place(entry, node) for entry in islice(known.entries.values(), room))
+        return seen
 
     def _root_folder_keys(self, project_id: int) -> list[DirKey]:
         projects = self._last_projects

@@ -261,8 +261,7 @@ class FileSystem:
         """Forget what is known of *path* and below (None: everything); return paths that may look different."""
         self._dot_agora.refresh()
         if path is None:
-            self._tree.refresh_all()
-            return []
+            return self._tree.refresh_all()
         return self._tree.refresh([part for part in path.split("/") if part])
 
     def note_failure(self, path: str, error: AgoraFSError) -> None:

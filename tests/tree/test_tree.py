@@ -370,6 +370,21 @@ def test_refresh_shows_what_is_new_at_once_in_the_directory_and_below(tree, arch
     assert names(tree, "/projects/P/folders/sub") == ["new.txt"]
 
 
+def test_refresh_names_every_known_path_that_may_look_different_without_a_request(tree, archive):
+    """… for the kernel, which believes names and attributes by itself for a while."""
+    project = archive.add_project("P")
+    sub = archive.add_folder("sub", project.root_folder)
+    archive.add_dataset({"x.txt": b"x"}, folder=sub.id)
+    archive.add_folder("unknown below", sub.id)
+    names(tree, "/projects/P/folders/sub")
+    archive.calls.clear()
+    below = tree.refresh_all()
+    assert archive.calls == []
+    assert {"/", "/projects/P/folders/sub/x.txt", "/projects/P/folders/sub/unknown below"} <= set(below)
+    names(tree, "/projects/P/folders/sub")
+    assert "/projects/P/folders/sub/x.txt" in tree.refresh(("projects",))
+
+
 def test_refresh_finds_a_path_that_did_not_exist_a_moment_ago(tree, archive):
     project = archive.add_project("P")
     names(tree, "/projects/P/folders")
