@@ -49,7 +49,7 @@ from agorafs.errors import (
     UsageError,
 )
 from agorafs.log_output import SecretFreeFormatter, log_to
-from agorafs.profiles import Resolved
+from agorafs.profiles import Resolved, forget_environment_key
 from agorafs.registry import MountRecord, Registration, register
 
 _LOGGER = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class MountProcess:
         """Serve until unmounted and return the exit status."""
         block_signals()
         os.umask(0o077)
+        forget_environment_key()
         try:
             self._formatter = log_to(self._log_file, debug=self._resolved.settings.debug)
             self._run()

@@ -24,6 +24,7 @@ command line; ``NotAuthenticated`` when no key was given at all.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import importlib
 import os
@@ -39,6 +40,7 @@ from agorafs.client.base_url import BaseUrl
 from agorafs.config import KNOWN_SETTINGS, Settings, default_config_file, did_you_mean, parse_value
 from agorafs.errors import ExitStatus, NotAuthenticated, UsageError
 
+_KEY_VARIABLE = "AGORA_API_KEY"
 _PROFILE_ONLY = ("url", "api_key", "api_key_file")
 _MAX_KEY_FILE_BYTES = 4096  # a key is some forty characters; a larger file is some other file
 
@@ -70,7 +72,7 @@ class CredentialSource:
             return str(self.key_file)
         if self.profile is not None:
             return f"profile {self.profile.name} in {self.profile.path}"
-        return "AGORA_API_KEY"
+        return _KEY_VARIABLE
 
     def read(self) -> ApiKey:
         """Return the key, read now.
@@ -143,6 +145,22 @@ def resolve(
     )
 
 
+def forget_environment_key() -> None:
+    """Take ``AGORA_API_KEY`` out of this process's environment, after ``resolve`` and before it serves for months.
+
+    Removing the variable keeps it from child processes; what ``/proc/PID/environ`` and ``ps e`` show is the memory
+    in which the process got it, so that is written over.
+    """
+    if _KEY_VARIABLE not in os.environ:
+        return
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    place = getenv(_KEY_VARIABLE.encode("ascii"))
+    if place:
+        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
+    del os.environ[_KEY_VARIABLE]
+
+
 def is_url(source: str) -> bool:
     """Whether *source* is meant as an address rather than as the name of a profile."""
     return "://" in source
@@ -156,8 +174,8 @@ def _find_credential(
 ) -> CredentialSource:
     if api_key_file is not None:
         return CredentialSource(key_file=api_key_file)
-    if environ.get("AGORA_API_KEY"):
-        return CredentialSource(from_environment=environ["AGORA_API_KEY"])
+    if environ.get(_KEY_VARIABLE):
+        return CredentialSource(from_environment=environ[_KEY_VARIABLE])
     if profile is not None and profile.api_key_file is not None:
         return CredentialSource(key_file=profile.api_key_file)
     if profile is not None and profile.has_api_key:

@@ -372,3 +372,16 @@ def test_umount_of_a_directory_that_is_not_a_mount_is_refused(program):
     done = program.run("umount", program.home)
     assert done.returncode == ExitStatus.MOUNT_POINT
     assert done.stderr == f"agorafs: nothing is mounted at {program.home}\n"
+
+
+def test_a_key_from_the_environment_is_not_left_in_the_environment_of_the_process(program):
+    """``ps e`` and programs that the process starts do not see it; SIGHUP uses it again all the same."""
+    done = program.run("mount", URL, program.mountpoint, AGORA_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    (pid,) = program.pids()
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert b"AGORA_API_KEY=" + b"*" * len(KEY) in environment
+    assert not [variable for variable in environment if KEY.encode() in variable]
+    os.kill(pid, signal.SIGHUP)
+    program.wait_for_event("refresh None")
+    assert program.events()[-2:] == [f"credential {KEY}", "refresh None"]

@@ -306,6 +306,9 @@ def test_the_key_is_nowhere_to_be_seen(private_demo, mount):
         os.listdir(one.path / "projects")  # noqa: PTH208
     seen.append((one.path / ".agora/path").read_text())
     seen.append(Path(f"/proc/{pid}/cmdline").read_text())
+    environment = Path(f"/proc/{pid}/environ").read_text()
+    assert "AGORA_API_KEY=*" in environment, "the key was given in the environment and is not seen there"
+    seen.append(environment)
     seen.append(one.run("status").stdout + one.run("status", "--json").stdout)
     kept = [path for path in (one.home / "state").rglob("*") if path.is_file()]
     seen += [path.read_text(errors="replace") for path in kept]
