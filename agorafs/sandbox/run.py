@@ -1,7 +1,8 @@
 """``agorafs sandbox``: the command line of the sandbox.
 
-Exit status: 0 after SIGTERM or SIGINT, 1 when the server cannot run (port in use, directory unusable, a package
-missing), 2 when the command line is wrong. Every failure is one line on stderr.
+Exit status: 0 after SIGTERM or SIGINT, which also end a seeding that is under way; 1 when the server cannot run
+(port in use, directory unusable, a package missing); 2 when the command line is wrong. Every failure is one line
+on stderr.
 
 With ``--json`` the first line on stdout is ``{"url", "api_key", "control_token", "users": {name: key}, "data"}``. It is
 printed when the server answers and the seed, if any, is in place.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import signal
@@ -140,12 +142,27 @@ async def _serve(sandbox: Sandbox, args: argparse.Namespace) -> int:
                 f"cannot listen on 127.0.0.1:{args.port}: {error.strerror or error}"
             ) from None
         if args.seed == "demo":
-            await _seed(sandbox)
-        _announce(sandbox, args)
+            await _seed_until(stop, sandbox)
+        if not stop.is_set():
+            _announce(sandbox, args)
         await stop.wait()
     finally:
         await sandbox.stop()
     return 0
+
+
+async def _seed_until(stop: asyncio.Event, sandbox: Sandbox) -> None:
+    """Seed, but give up when *stop* is set: it takes seconds, and the next start repeats what was interrupted."""
+    seeding = asyncio.ensure_future(_seed(sandbox))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((seeding, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        seeding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await seeding
+    else:
+        await seeding
 
 
 async def _seed(sandbox: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import signal
@@ -14,6 +15,7 @@ import requests
 import trustme
 
 from agorafs.sandbox import bulk
+from agorafs.sandbox.run import add_arguments, main
 from agorafs.sandbox.server import Sandbox
 from agorafs.sandbox.store import DataDirectoryError, Store
 from agorafs.sandbox.switches import SWITCHES
@@ -53,6 +55,21 @@ def test_without_json_it_prints_url_and_key_for_people_and_ends_with_zero(tmp_pa
     assert "http://127.0.0.1:" in first
     assert second.startswith("API key:")
     assert "Stop" in third
+
+
+def test_a_signal_ends_it_while_it_is_still_seeding(tmp_path, monkeypatch, capsys):
+    """Told to stop while it seeds, it ends at once with 0 and announces nothing."""
+
+    async def seed_for_ever(sandbox):
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("agorafs.sandbox.run._seed", seed_for_ever)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    assert main(parser.parse_args(["--data", str(tmp_path / "data"), "--seed", "demo"])) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_keys_and_content_are_the_same_after_a_restart(tmp_path):
