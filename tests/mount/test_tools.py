@@ -265,8 +265,11 @@ def test_reading_programs_read_the_same_bytes(places, script):
 
 def test_a_tree_adds_up_to_the_sizes_of_its_files(places):
     expected = sum(file.size for file in places.files.files.values())
+    # From coreutils 9.2 on, -b counts directories as nothing. A project holds no file itself.
+    per_directory = int(run("du", "-sbS", ".", cwd=places.mounted).split()[0])
+    assert per_directory in (0, 4096)
     for parent, directories, files in os.walk(places.local):
-        expected += 4096
+        expected += per_directory
         links = [Path(parent, name) for name in [*directories, *files] if Path(parent, name).is_symlink()]
         expected += sum(len(os.fsencode(link.readlink())) for link in links)
     assert int(run("du", "-sb", ".", cwd=places.mounted).split()[0]) == expected
