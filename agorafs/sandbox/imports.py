@@ -227,13 +227,16 @@ class Imports:
             self._end(db, package, FAILED, error=error)
 
     def _clean_up(self, package: int) -> None:
-        """Drop the chunks of a package that has ended; the rows of the uploads stay."""
+        """Drop the chunks of a package that has ended; the rows of the uploads stay.
+
+        Files first: after a kill in between, the rows tell the next start that there is tidying up to do.
+        """
+        shutil.rmtree(self.directory(package), ignore_errors=True)
         with self._store.transaction() as db:
             db.execute(
                 "DELETE FROM chunk WHERE flow_file IN (SELECT id FROM flow_file WHERE package = ?)",
                 (package,),
             )
-        shutil.rmtree(self.directory(package), ignore_errors=True)
 
 
 def _take_import_file(
