@@ -3,6 +3,9 @@
 Why.  The API is known only from the outside. Where it is silent or its sources disagree, the sandbox decides,
 and a client has to be right under the other decision too. Each such decision is a row of ``SWITCHES``.
 
+Defaults.  What the vendor's clients need comes first; then what is likelier. Nobody has said whether Agora answers
+ranges; they are on, because the web servers that such applications stand behind serve files with them.
+
 Threads.  A running server's switches are changed on the event loop and read from any thread; a value is
 replaced as a whole, so a reader sees the old one or the new one.
 """

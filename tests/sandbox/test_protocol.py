@@ -308,6 +308,8 @@ def test_downloadinfo_lists_a_subtree_with_local_paths(sandbox, project, study):
         {"series_ids": [study.series], "filter": {"regex": "0002$", "dataset_types": [300]}},
     )
     assert [entry["filename"] for entry in only] == ["IM_0002"]
+    sandbox.switch(downloadinfo="off")
+    assert sandbox.api("POST", "v1/downloadinfo/", json={"exam_ids": [study.exam]}).status_code == 404
 
 
 @pytest.mark.parametrize(

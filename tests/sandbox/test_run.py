@@ -182,7 +182,7 @@ def test_it_runs_inside_a_process_too_and_leaves_the_directory_free(tmp_path):
         finally:
             await sandbox.stop()
 
-    assert asyncio.run(serve()).json() == {"version": "7.14.6", "server": "agora-sandbox"}
+    assert asyncio.run(serve()).json() == {"version": "7.14.6", "server": "agora-emulator"}
     Store(tmp_path / "data").close()
 
 

@@ -11,7 +11,7 @@ _TRUE_WORDS = ("true", "1", "on", "yes")
 
 
 def get_version(call: Call) -> Answer:
-    return Answer(200, {"version": call.switches.text("version"), "server": "agora-sandbox"})
+    return Answer(200, {"version": call.switches.text("version"), "server": "agora-emulator"})
 
 
 def get_current_user(call: Call) -> Answer:
