@@ -74,9 +74,12 @@ class Stack:
         Raises:
             NotFound: There is no such path, by a fresh listing.
         """
-        changed = self.filesystem.refresh(path)
-        if self.on_refreshed is not None:
-            self.on_refreshed(changed)
+        changed = [] if path is None else [path]  # what is gone looks different too
+        try:
+            changed = self.filesystem.refresh(path)
+        finally:
+            if self.on_refreshed is not None:
+                self.on_refreshed(changed)
 
     def replace_credential(self, credential: Credential) -> None:
         """Use *credential* from the next request on."""

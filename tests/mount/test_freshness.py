@@ -102,7 +102,7 @@ def test_what_others_add_and_remove_appears_after_the_ttl(server, shared, mount)
     eventually(lambda: names(directory) == ["second.txt"], SHORT_TTL_S + KERNEL_TTL_S + SLACK_S)
 
 
-def test_a_refresh_shows_at_once_what_was_added_renamed_linked_and_removed(server, shared, mount):
+def test_a_refresh_shows_at_once_what_was_added_renamed_and_removed(server, shared, mount):
     """… also a name that was looked up before, when it did not exist."""
     datasets = shared.upload(**{"gone.txt": b"1", "kept.txt": b"2", "sub/below.txt": b"3"})
     mounted = mount(server, HOUR)
@@ -128,6 +128,17 @@ def test_a_refresh_shows_at_once_what_was_added_renamed_linked_and_removed(serve
     assert names(directory) == ["fresh", "kept.txt", "new.txt", "renamed"]
     assert names(directory / "renamed") == ["below.txt"]
     assert names(directory / "fresh") == []
+
+
+def test_a_refresh_of_what_is_gone_says_so_and_it_is_gone_at_once(server, shared, mount):
+    datasets = shared.upload(**{"gone.txt": b"1"})
+    mounted = mount(server, HOUR)
+    path = shared.at(mounted) / "gone.txt"
+    assert path.stat().st_size == 1
+    shared.delete(datasets["gone.txt"])
+    done = mounted.run("refresh", path)
+    assert done.returncode != 0 and "gone.txt" in done.stderr
+    assert not path.exists()
 
 
 def test_a_refresh_of_a_directory_reaches_all_below_it_and_one_of_a_file_that_file(server, shared, mount):
