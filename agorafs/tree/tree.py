@@ -164,6 +164,19 @@ class Tree:
             node = self.child(node, name)
         return node
 
+    def resolve_known(self, parts: Iterable[str]) -> Node | None:
+        """Return the node that *parts* lead to if memory holds the way, however old. Never waits."""
+        node = self.root
+        for name in parts:
+            listing = self.known_listing(node)
+            if listing is None:
+                return None
+            entry = listing.entries.get(name) or listing.alias(name)
+            if entry is None:
+                return None
+            node = self._place(entry, node)
+        return node
+
     def child(self, node: Node, name: str) -> Node:
         """Return the node called *name* in the directory *node*.
 

@@ -290,8 +290,8 @@ class FileSystem:
             at = parts.index(DOT_AGORA)
             return self._dot_agora.resolve(self._tree.resolve(parts[:at]), parts[at + 1 :])
         if parts and _is_probed(parts[-1]):
-            parent = self._tree.resolve(parts[:-1])
-            known = self._tree.known_listing(parent)
+            parent = self._tree.resolve_known(parts[:-1])
+            known = None if parent is None else self._tree.known_listing(parent)
             if known is not None and parts[-1] not in known.entries:
                 raise NotFound(f"{path} does not exist")
         return self._tree.resolve(parts)

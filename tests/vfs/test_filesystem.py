@@ -77,8 +77,12 @@ def archive():
 
 
 @pytest.fixture
-def filesystem(archive, tmp_path):
-    clock = ManualClock()
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def filesystem(archive, clock, tmp_path):
     freshness = Freshness(ttl_s=30.0, revalidate_wait_s=5.0)
     tree = Tree(
         archive, user=archive.user, my_agora=None, freshness=freshness, max_entries=10_000, clock=clock
@@ -378,10 +382,16 @@ def test_opening_what_is_no_file_fails_as_in_posix(filesystem, project):
 
 
 @pytest.mark.parametrize("name", [".Trash-1000", ".hidden", ".directory", "autorun.inf", "._x", ".git"])
-def test_names_that_desktops_probe_for_are_answered_from_memory(filesystem, archive, project, name):
-    """Names that desktops probe for are answered from memory in every directory that has been listed."""
+@pytest.mark.parametrize("age_s", [0, 1000], ids=["fresh", "expired"])
+def test_names_that_desktops_probe_for_are_answered_from_memory(
+    filesystem, archive, clock, project, name, age_s
+):
+    """Names that desktops probe for are answered from memory in every directory that has been listed.
+
+    … however long ago that was: nobody's looking is worth a request, for the directories above neither.
+    """
     filesystem.readdir("/projects/P/folders")
-    archive.fail_with = RemoteUnavailable("away")
+    clock.advance(age_s)
     archive.calls.clear()
     for directory in ("", "/projects/P/folders"):
         with pytest.raises(NotFound):
