@@ -70,10 +70,12 @@ def main(mountpoint: Path, cache: Path) -> None:
         archive.add_dataset({"file": bytes([byte]) * size}, folder=folder)
     versions = archive._items[folder]
 
+    choices = random.Random(1)
+
     def change() -> None:
         while True:
-            archive._items[folder] = [random.choice(versions)]
-            time.sleep(random.choice([0.01, 0.05, 0.2]))
+            archive._items[folder] = [choices.choice(versions)]
+            time.sleep(choices.choice([0.01, 0.05, 0.2]))  # the pace of somebody who saves again and again
 
     freshness = Freshness(ttl_s=0.02, revalidate_wait_s=1.0)
     tree = Tree(
