@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -54,6 +55,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without UTF-8, or a name that is not UTF-8: shown with escapes, as on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(_run(list(sys.argv[1:] if argv is None else argv)))
     except KeyboardInterrupt:

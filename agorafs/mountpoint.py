@@ -51,7 +51,7 @@ class MountEntry:
 def parse_mountinfo(text: str) -> list[MountEntry]:
     """Return the mounts in *text*, oldest first; see proc_pid_mountinfo(5) for the form."""
     entries = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: a name may hold U+2028 and the like as it is
         left, separator, right = line.partition(" - ")
         head, tail = left.split(" "), right.split(" ")
         if separator and len(head) >= 5 and len(tail) >= 2:
@@ -75,7 +75,8 @@ def find_mount(mountpoint: Path, mounts: Iterable[MountEntry] | None = None) -> 
 
 def current_mounts() -> list[MountEntry]:
     """Return the mounts of this process's namespace."""
-    return parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape"))
+    # decoded as Python decodes paths, so that they compare in every locale
+    return parse_mountinfo(os.fsdecode(MOUNTINFO.read_bytes()))
 
 
 def resolve_mountpoint(path: Path) -> Path:

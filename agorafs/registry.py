@@ -32,6 +32,7 @@ from agorafs.errors import ExitStatus, UsageError
 
 _LOCK_WAIT_S = 1.0  # readers hold the lock for microseconds, to see whether anyone else does
 _LOCK_PAUSE_S = 0.01
+_PATHS = ("mountpoint", "log_file")  # of a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def register(
         sleep(_LOCK_PAUSE_S)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(record)).encode("ascii"), 0)
+        os.pwrite(descriptor, _to_json(record), 0)
     except OSError as error:
         os.close(descriptor)
         raise _unusable(path, error) from None
@@ -165,12 +166,28 @@ def _read_if_alive(path: Path) -> MountRecord | None:
                 path.unlink()
                 path.with_suffix(".sock").unlink(missing_ok=True)
             return None
-        fields = json.loads(os.pread(descriptor, 65536, 0))
-        return MountRecord(**fields)
-    except (OSError, ValueError, TypeError):
+        return _from_json(os.pread(descriptor, 65536, 0))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
     finally:
         os.close(descriptor)
+
+
+def _to_json(record: MountRecord) -> bytes:
+    # Paths are written by their bytes: who reads them may decode names by another locale.
+    fields = asdict(record)
+    for name in _PATHS:
+        if fields[name] is not None:
+            fields[name] = os.fsencode(fields[name]).decode("utf-8", "surrogateescape")
+    return json.dumps(fields).encode("ascii")
+
+
+def _from_json(text: bytes) -> MountRecord:
+    fields = json.loads(text)
+    for name in _PATHS:
+        if fields[name] is not None:
+            fields[name] = os.fsdecode(fields[name].encode("utf-8", "surrogateescape"))
+    return MountRecord(**fields)
 
 
 def _try_lock(descriptor: int) -> bool:

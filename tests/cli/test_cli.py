@@ -1,6 +1,7 @@
 """The command itself: help, mistakes, and what a failure looks like."""
 
 import importlib
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -60,6 +61,18 @@ def test_the_help_of_mount_lists_every_setting(capsys):
         cli.main(["mount", "--help"])
     shown = capsys.readouterr().out
     assert [name for name in KNOWN_SETTINGS if f"  {name}: " not in shown] == []
+
+
+def test_a_terminal_without_utf8_is_no_reason_to_fail():
+    """What it cannot show is shown with escapes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agorafs.cli", "mount", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"OPT=VALUE\u2026" in done.stdout
 
 
 def test_version(capsys):

@@ -28,6 +28,14 @@ def test_mountinfo_is_read_with_its_octal_escapes_and_optional_fields():
     assert mounts[5].mountpoint == Path("/mnt/Größe")
 
 
+def test_a_mount_point_with_a_foreign_line_break_in_its_name_is_one_mount():
+    """The kernel escapes the newline alone; the line breaks of Unicode stand for themselves."""
+    name = "/mnt/a\u2028b\x0cc\x85d"
+    assert mountpoints.parse_mountinfo(f"90 28 0:52 / {name} rw - fuse.agorafs https://a.org rw\n") == [
+        mountpoints.MountEntry(Path(name), "fuse.agorafs", "https://a.org")
+    ]
+
+
 def test_of_two_mounts_on_one_directory_the_upper_one_counts():
     mounts = mountpoints.parse_mountinfo(MOUNTINFO)
     found = mountpoints.find_mount(Path("/mnt/twice"), mounts)

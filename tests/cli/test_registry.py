@@ -1,5 +1,7 @@
 """The list of mounts: true as long as the serving process lives, and not longer."""
 
+import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,15 @@ print("registered", flush=True)
 sys.stdin.read()
 """
 
+_SHOW_LIVE = """
+import os, sys
+from pathlib import Path
+from agorafs.registry import live_mounts
+for record in live_mounts(Path(sys.argv[1])):
+    assert sys.getfilesystemencoding() == "ascii", sys.getfilesystemencoding()
+    sys.stdout.buffer.write(os.fsencode(record.mountpoint))
+"""
+
 
 def test_a_registered_mount_is_in_the_list_until_it_is_closed(tmp_path):
     registration = register(tmp_path, RECORD)
@@ -39,6 +50,22 @@ def test_a_registered_mount_is_in_the_list_until_it_is_closed(tmp_path):
     registration.close()
     assert live_mounts(tmp_path) == []
     assert list(mounts_directory(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Größe", "no UTF-8: \udcff"])
+def test_a_mount_is_found_by_who_has_another_locale(tmp_path, name):
+    """What is recorded of a path are its bytes, whatever the locale makes of them."""
+    registration = register(tmp_path, dataclasses.replace(RECORD, mountpoint=f"/mnt/{name}", log_file=None))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    found = subprocess.run(
+        [sys.executable, "-c", _SHOW_LIVE, tmp_path],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert found.stdout == os.fsencode(f"/mnt/{name}")
+    assert found.stderr == b""
+    registration.close()
 
 
 def test_a_mount_point_has_one_process_at_a_time(tmp_path):
