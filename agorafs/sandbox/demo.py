@@ -107,7 +107,12 @@ async def seed(server: SeedTarget) -> None:
     server.switches.set({name: switch.default for name, switch in SWITCHES.items()} | _WHILE_SEEDING)
     try:
         with tempfile.TemporaryDirectory(prefix="agorafs-demo-") as scratch:
-            tree = await asyncio.to_thread(write_files, Path(scratch))
+            writing = asyncio.ensure_future(asyncio.to_thread(write_files, Path(scratch)))
+            try:
+                tree = await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await writing  # a thread cannot be stopped, and its directory goes only when it is done
+                raise
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
             # The certificate need not be one that anybody trusts: the server is this process.
             connector = aiohttp.TCPConnector(ssl=False)
