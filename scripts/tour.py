@@ -7,6 +7,7 @@ Usage: tour.py MOUNTPOINT. Exit status 0 only if every byte read had the checksu
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -15,16 +16,20 @@ from pathlib import Path
 
 _MAX_FILES = 200  # enough to meet every kind of file of the demo data in a few seconds
 _MAX_TREE_LINES = 30
+_MAX_COLUMNS = 110  # one of the demo's names has three hundred characters
 
 
 def main(mountpoint: Path) -> int:
     """Print the tour and return the exit status."""
-    _title("the tree (the first levels)")
-    for line_no, line in enumerate(_tree(mountpoint, depth=4)):
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without UTF-8 is shown escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _title("the tree of the projects (the first levels)")
+    for line_no, line in enumerate(_tree(mountpoint / "projects", depth=4)):
         if line_no == _MAX_TREE_LINES:
             print("…")
             break
-        print(line)
+        print(line if len(line) <= _MAX_COLUMNS else f"{line[: _MAX_COLUMNS - 1]}…")
 
     _title("SHA-1 of what is read, against the one the server recorded")
     checked = wrong = total_bytes = 0

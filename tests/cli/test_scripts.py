@@ -27,6 +27,8 @@ def test_the_demo_explains_itself():
     [
         ("demo", ["--explode"], "unknown option --explode"),
         ("demo", ["one", "two"], "one directory at most"),
+        ("demo", ["--stop", "directory"], "--stop takes no directory"),
+        ("demo", ["--tour-only", "--explode"], "unknown option --explode"),
         ("setup", ["everything"], "unknown extra everything"),
     ],
 )
