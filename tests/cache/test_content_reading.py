@@ -159,6 +159,7 @@ def test_blocks_of_a_partly_read_content_survive_a_restart(make_cache):
 
 
 def test_two_datafiles_with_one_sha1_are_fetched_once(make_cache):
+    """Content is addressed by SHA-1: copies, links and new mounts never download it twice."""
     remote = FakeRemote({1: LARGE, 2: LARGE})
     cache = make_cache(remote)
     for datafile in (1, 2):
