@@ -396,15 +396,16 @@ def test_a_mount_that_libfuse_refuses_is_one_sentence(stack, binding, monkeypatc
     assert stack.on_refreshed is None
 
 
-def test_the_kernel_never_believes_longer_than_agorafs_and_checks_permissions_itself(
-    stack, binding, monkeypatch
+@pytest.mark.parametrize(("listing_ttl_s", "kernel_ttl_s"), [(0.25, 0.25), (3600.0, 1.0)])
+def test_the_kernel_believes_for_a_second_at_most_and_checks_permissions_itself(
+    stack, binding, monkeypatch, listing_ttl_s, kernel_ttl_s
 ):
     monkeypatch.setattr(fuse_mount, "_load_binding", lambda name: binding)
-    settings = Settings(url="http://localhost/a,b", listing_ttl_s=0.25)
+    settings = Settings(url="http://localhost/a,b", listing_ttl_s=listing_ttl_s)
     fuse_mount.serve(stack, Path("/mnt"), settings, lambda: None)
     ((mountpoint, options),) = binding.runs
     assert mountpoint == "/mnt"
-    assert options["attr_timeout"] == options["entry_timeout"] == 0.25
+    assert options["attr_timeout"] == options["entry_timeout"] == kernel_ttl_s
     assert options["negative_timeout"] == 0
     assert options["default_permissions"] is True
     assert options["fsname"] == "http://localhost/a\\,b"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agorafs.cache.content import ContentLimits
 from tests.support.reading import (
     MountedFile,
     forget_pages,
@@ -36,6 +37,7 @@ PATIENCE_S = 60
 SMALL = "whole_file_bytes=4MiB"  # the default: all but one file of the demo are fetched whole
 RANGED = "whole_file_bytes=64KiB"  # most bytes of the demo come by ranges
 LARGE_FILE = "brain_4d.nii"  # 11 MB, ranged in any case
+BLOCK_BYTES = ContentLimits().block_bytes
 
 
 def downloads(server: SandboxProcess) -> list[str]:
@@ -166,6 +168,26 @@ def test_a_wrong_byte_in_a_small_file_is_never_delivered(faulty, mount, always):
         faulty.switch(fault="")
     assert outcomes <= {0, errno.EIO}
     assert (errno.EIO in outcomes) or not always
+    assert all_right(files)
+
+
+def test_not_even_the_first_piece_of_a_small_file_goes_out_before_all_of_it_is_checked(faulty, mount):
+    """A file of up to 4 MiB is checked against its SHA-1 before its first byte is delivered, a larger one before its
+    last.
+
+    … also where it has several blocks, of which the first could be delivered long before the last has come.
+    """
+    files = [file for file in mounted_files(faulty, mount(faulty).path) if file.size > BLOCK_BYTES]
+    files = [file for file in files if file.path.name != LARGE_FILE]
+    assert len({file.sha1 for file in files}) >= 3
+    for file in files:
+        try:
+            faulty.switch(fault="wrong-bytes:/download:*")
+            with file.path.open("rb", buffering=0) as stream, pytest.raises(OSError) as caught:
+                stream.read(BLOCK_BYTES * 3 // 4)
+            assert caught.value.errno == errno.EIO
+        finally:
+            faulty.switch(fault="")
     assert all_right(files)
 
 
