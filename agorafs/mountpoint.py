@@ -128,7 +128,9 @@ def check_fuse_available() -> None:
             ExitStatus.NO_FUSE,
         )
     if not os.access(device, os.R_OK | os.W_OK):
-        raise UsageError("/dev/fuse may not be opened by this user", ExitStatus.NO_FUSE)
+        raise UsageError(
+            "/dev/fuse may not be opened by this user: run chmod 666 /dev/fuse as root", ExitStatus.NO_FUSE
+        )
     if os.geteuid() != 0 and shutil.which("fusermount3") is None and shutil.which("fusermount") is None:
         raise UsageError(
             "fusermount3 is missing, which mounts for ordinary users: install the package fuse3",
@@ -217,12 +219,12 @@ def holders(mountpoint: Path, process_directory: Path = Path("/proc")) -> list[s
     """Return ``name (pid)`` of the processes that have a file or their working directory below *mountpoint*.
 
     Only links in /proc are read, so the mount is not asked. Processes of other users show nothing to an
-    ordinary user.
+    ordinary user; this process is left out.
     """
     found = []
     below = f"{mountpoint}/"
     for process in process_directory.iterdir():
-        if not process.name.isdigit():
+        if not process.name.isdigit() or process.name == str(os.getpid()):
             continue
         try:
             links = [process / "cwd", process / "root", *(process / "fd").iterdir()]

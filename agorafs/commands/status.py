@@ -62,7 +62,7 @@ def _describe(state_directory: Path, record: MountRecord) -> dict[str, Any]:
         "mountpoint": record.mountpoint,
         "url": record.url,
         "pid": record.pid,
-        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(record.started_s)),
+        "since": _time(record.started_s),
         "log_file": record.log_file,
         "state": "serving",
     }
@@ -120,10 +120,23 @@ def _table(value: Mapping[str, Any], indent: str) -> list[str]:
         if isinstance(field, dict):
             lines += [label, *_table(field, indent + "  ")]
         elif isinstance(field, list):
-            lines += [label, *(f"{indent}  {item}" for item in field)] if field else []
-        elif field is not None:
+            lines += [label, *(f"{indent}  {_item(item)}" for item in field)] if field else []
+        elif field not in (None, ""):
             lines.append(f"{label} {_quantity(name, field)}")
     return lines
+
+
+def _time(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(wall_s))
+
+
+def _item(item: object) -> str:
+    """Return one of a list in a line; an error (``vfs.complaints``) is one of these."""
+    if not isinstance(item, dict):
+        return str(item)
+    fields = dict(item)
+    words = [_time(fields.pop("at"))] if isinstance(fields.get("at"), int | float) else []
+    return "  ".join([*words, *map(str, fields.values())])
 
 
 def _quantity(name: str, value: object) -> str:

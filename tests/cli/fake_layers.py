@@ -26,6 +26,8 @@ import agorafs
 from agorafs import cli, errors, mount_process, mountpoint
 from agorafs.errors import ExitStatus, UsageError
 
+_ERROR = {"at": 1_700_000_000.25, "path": "/projects", "error": "RemoteTimeout", "reason": "no answer"}
+
 
 class Plan:
     """What was planned, and a place to write down what happened."""
@@ -50,7 +52,11 @@ class FakeStack:
         self._plan = plan
 
     def status(self) -> dict[str, object]:
-        return {"server": self._plan.get("server") or "ok", "content": {"used_bytes": 1536}}
+        return {
+            "server": self._plan.get("server") or "ok",
+            "content": {"used_bytes": 1536},
+            "recent_errors": [_ERROR],
+        }
 
     def refresh(self, path: str | None) -> None:
         self._plan.note(f"refresh {path}")

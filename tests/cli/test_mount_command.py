@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -321,10 +322,15 @@ def test_status_shows_every_mount_for_programs_and_for_people(program):
     (mount,) = json.loads(done.stdout)["mounts"]
     assert mount["mountpoint"] == str(program.mountpoint)
     assert mount["url"] == URL
-    assert mount["status"] == {"server": "ok", "content": {"used_bytes": 1536}}
+    assert mount["status"]["content"] == {"used_bytes": 1536}
+    assert mount["status"]["server"] == "ok"
+    assert mount["status"]["recent_errors"][0]["path"] == "/projects"
     text = program.run("status").stdout
     assert text.startswith(f"{program.mountpoint}  {URL}\n")
     assert "    used bytes: 1.5 KiB\n" in text
+    assert re.search(
+        r"^    2023-11-1\dT\d\d:\d\d:20[+-]\d{4}  /projects  RemoteTimeout  no answer$", text, re.M
+    )
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,14 @@ def test_the_holders_of_a_mount_are_named_from_links_in_proc_alone(tmp_path):
     assert mountpoints.holders(Path("/mnt/ag"), tmp_path) == []
 
 
+def test_who_unmounts_from_inside_the_mount_is_not_named_as_its_holder(tmp_path):
+    process = tmp_path / str(os.getpid())
+    (process / "fd").mkdir(parents=True)
+    (process / "comm").write_text("agorafs\n")
+    (process / "cwd").symlink_to("/mnt/agora")
+    assert mountpoints.holders(Path("/mnt/agora"), tmp_path) == []
+
+
 def test_unmounting_what_is_not_mounted_says_so_in_one_line(tmp_path):
     with pytest.raises(UsageError) as refused:
         mountpoints.unmount(tmp_path)
