@@ -63,7 +63,7 @@ def test_every_setting_in_the_table_exists_with_the_default_that_it_says():
 
 
 def test_every_exit_status_is_explained():
-    explained = {int(number) for number in re.findall(r"(?:: |; )(\d+) ", section("Configuration"))}
+    explained = {int(number) for number in re.findall(r"(?:: |;\s)(\d+)\s", section("Configuration"))}
     assert explained == set(ExitStatus) - {ExitStatus.INTERRUPTED}
 
 
