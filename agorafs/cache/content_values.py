@@ -14,10 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from agorafs.byterange import ByteRange
-
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
+from agorafs.config import GIB, KIB, MIB
 
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 

@@ -28,7 +28,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 SLICE_COUNT = 176
-LOCALIZER_SLICE_COUNT = 3
 _COLUMNS = _ROWS = 192
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "agorafs.sandbox.demo")
 

@@ -126,6 +126,10 @@ class Listing:
             )
         return self._by_ref.get(ref)
 
+    def find(self, name: str) -> DirEntry | None:
+        """Return what *name* leads to here, listed or as an alias, or None."""
+        return self.entries.get(name) or self.alias(name)
+
     def alias(self, name: str) -> DirEntry | None:
         """Return a link for *name* when it is an entry's name with its ``(id)`` written out, or None.
 

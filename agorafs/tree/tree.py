@@ -171,7 +171,7 @@ class Tree:
             listing = self.known_listing(node)
             if listing is None:
                 return None
-            entry = listing.entries.get(name) or listing.alias(name)
+            entry = listing.find(name)
             if entry is None:
                 return None
             node = self._place(entry, node)
@@ -183,8 +183,7 @@ class Tree:
         Raises:
             NotFound, NotADirectory, NameTooLong: as ``open(2)`` would.
         """
-        listing = self.listing(node)
-        entry = listing.entries.get(name) or listing.alias(name)
+        entry = self.listing(node).find(name)
         if entry is None:
             if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
                 raise NameTooLong(f"{name[:40]}… is longer than {MAX_NAME_BYTES} bytes")

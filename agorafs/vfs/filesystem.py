@@ -103,7 +103,7 @@ class FileSystem:
         self._umask = umask
         self._started_ns = started_ns
         self._handles = HandleTable(clock)
-        self.complaints = Complaints()
+        self._complaints = Complaints()
 
     # -- looking -------------------------------------------------------------------------------------
 
@@ -239,10 +239,6 @@ class FileSystem:
         """Close *handle*."""
         self._handles.remove(handle)
 
-    def path_of(self, handle: int) -> str:
-        """Return the path that *handle* opened, for messages."""
-        return self._handles.get(handle).path
-
     # -- changing ------------------------------------------------------------------------------------
 
     def refuse_change(self, path: str, what: str) -> NoReturn:
@@ -251,8 +247,8 @@ class FileSystem:
         The directory carries it too, since what was to be created has no attributes.
         """
         error = ReadOnly(f"{path}: {what} is refused, agorafs mounts the archive read-only")
-        self.complaints.note(path.rpartition("/")[0] or "/", error)
-        self.complaints.note(path, error)
+        self._complaints.note(path.rpartition("/")[0] or "/", error)
+        self._complaints.note(path, error)
         raise error
 
     # -- upkeep --------------------------------------------------------------------------------------
@@ -262,18 +258,18 @@ class FileSystem:
         self._dot_agora.refresh()
         if path is None:
             return self._tree.refresh_all()
-        return self._tree.refresh([part for part in path.split("/") if part])
+        return self._tree.refresh(_parts(path))
 
     def note_failure(self, path: str, error: AgoraFSError) -> None:
         """Remember why an operation on *path* failed."""
-        self.complaints.note(path, error)
+        self._complaints.note(path, error)
 
     def status(self) -> Mapping[str, Any]:
         """Return what ``agorafs status`` shows of this layer."""
         return {
             "open_files": self._handles.count(),
             "directory_entries": self._tree.entries_in_memory(),
-            "recent_errors": self.complaints.recent(),
+            "recent_errors": self._complaints.recent(),
         }
 
     def close(self) -> None:
@@ -285,7 +281,7 @@ class FileSystem:
     # -- how -----------------------------------------------------------------------------------------
 
     def _resolve(self, path: str) -> Node | Aside:
-        parts = [part for part in path.split("/") if part]
+        parts = _parts(path)
         if DOT_AGORA in parts:
             at = parts.index(DOT_AGORA)
             return self._dot_agora.resolve(self._tree.resolve(parts[:at]), parts[at + 1 :])
@@ -305,7 +301,7 @@ class FileSystem:
             return False
         file.was_doubted = True
         try:
-            self._tree.doubt([part for part in file.path.split("/") if part])
+            self._tree.doubt(_parts(file.path))
             found = self._resolve(file.path)
         except NotFound:
             return True
@@ -355,7 +351,12 @@ class FileSystem:
     def _xattrs(self, path: str, found: Node | Aside) -> dict[str, str]:
         if isinstance(found, Aside):
             return {}
-        return xattrs.attributes(found, self.complaints.reason(path))
+        return xattrs.attributes(found, self._complaints.reason(path))
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names of *path* from the root down."""
+    return [part for part in path.split("/") if part]
 
 
 def _is_probed(name: str) -> bool:
