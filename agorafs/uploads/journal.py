@@ -1,0 +1,680 @@
+"""The journal: what was written here and how far it is on its way to the server. SQLite, one file per spool.
+
+Why.  A program was told that its file is safe. From then on the file must arrive exactly once, whatever dies:
+this process, the server, the machine. So every step is in the journal before the next one is taken.
+
+Durability.  A commit survives the death of every process at once (the kernel has it). It survives a power cut when
+``barrier`` has returned since, which syncs the write-ahead log; ``Uploads`` does that every few seconds, at ``fsync``,
+and before each step that the server will remember. A file counts as durable (``is_durable``) only in a commit made
+after its bytes were synced. At the start of another boot, what is not durable can not be trusted (``start``).
+
+Order of the steps of a batch: see ``values.BatchState``.
+
+Threads.  Every method may be called from any thread and is one transaction. ``_lock`` guards the connection; it is a
+leaf. Writing into the log is a matter of microseconds, so ``Uploads`` may call while it holds its own lock; waiting for
+the disk (``barrier``, ``checkpoint``) is done outside of ``_lock``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agorafs.client.records import Kind
+from agorafs.errors import SpoolFull
+from agorafs.uploads.durable import Disk
+from agorafs.uploads.values import (
+    Anchor,
+    Batch,
+    BatchState,
+    Outcome,
+    OutcomeKind,
+    PlannedTransfer,
+    Replaced,
+    Transfer,
+    Upload,
+)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS node (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    anchor_kind TEXT, anchor_id INTEGER, parent INTEGER,
+    name TEXT NOT NULL, is_directory INTEGER NOT NULL, ino INTEGER NOT NULL, token TEXT NOT NULL,
+    content TEXT, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    is_whole INTEGER NOT NULL, is_durable INTEGER NOT NULL,
+    replaces TEXT, aside TEXT, error TEXT NOT NULL, upload INTEGER);
+CREATE TABLE IF NOT EXISTS batch (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    anchor_kind TEXT NOT NULL, anchor_id INTEGER NOT NULL, state TEXT NOT NULL, package INTEGER,
+    import_file TEXT, relations TEXT, result TEXT, created_s REAL NOT NULL, is_external INTEGER NOT NULL,
+    directories TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS upload (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, node INTEGER,
+    target TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha1 TEXT, content TEXT NOT NULL,
+    replaces TEXT, transfer INTEGER, outcome TEXT, expected_mtime_ns INTEGER, is_settled INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS upload_batch ON upload (batch);
+CREATE INDEX IF NOT EXISTS upload_node ON upload (node);
+CREATE TABLE IF NOT EXISTS transfer (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, identifier TEXT NOT NULL, target TEXT NOT NULL,
+    size INTEGER NOT NULL, chunk_bytes INTEGER NOT NULL, is_package INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS transfer_batch ON transfer (batch);
+CREATE TABLE IF NOT EXISTS chunk (transfer INTEGER, number INTEGER, PRIMARY KEY (transfer, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stored (
+    kind TEXT, id INTEGER, ino INTEGER NOT NULL, token TEXT NOT NULL, mtime_ns INTEGER NOT NULL, sha1 TEXT NOT NULL,
+    PRIMARY KEY (kind, id));
+CREATE TABLE IF NOT EXISTS ended (batch INTEGER PRIMARY KEY, summary TEXT NOT NULL);
+"""
+_FILE = "journal.db"
+_MAX_STORED = 200_000  # rows of about 150 bytes
+_MAX_ENDED = 200
+# (table, column, the table that it names a row of)
+_REFERENCES = (
+    ("node", "parent", "node"),
+    ("node", "upload", "upload"),
+    ("transfer", "batch", "batch"),
+    ("upload", "batch", "batch"),
+    ("upload", "node", "node"),
+    ("upload", "transfer", "transfer"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A stored file that was renamed away: the dataset's folder item, under its old name."""
+
+    replaces: Replaced
+    old_name: str
+    datafile: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One local node. Exactly one of ``anchor`` and ``parent`` is given. ``content`` names a file of the spool.
+
+    ``is_whole``: closed or synced since its last change. ``upload``: the upload on its way that was made of it.
+    """
+
+    id: int
+    anchor: Anchor | None
+    parent: int | None
+    name: str
+    is_directory: bool
+    ino: int
+    token: str
+    content: str | None
+    size: int
+    mtime_ns: int
+    is_whole: bool
+    is_durable: bool
+    replaces: Replaced | None
+    aside: Aside | None
+    error: str
+    upload: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """What a stored object that was written here goes on showing: number, version label, time."""
+
+    kind: Kind
+    id: int
+    ino: int
+    token: str
+    mtime_ns: int
+    sha1: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """An upload before it is in the journal."""
+
+    node: int | None
+    target: str
+    size: int
+    mtime_ns: int
+    content: str  # a name in the spool, or an absolute path outside
+    replaces: Replaced | None
+    expected_mtime_ns: int | None = None
+
+
+class Journal:
+    """See the module docstring."""
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        """Open or make the journal in *directory*, which this process has for itself."""
+        self.directory = directory
+        self.packages_directory = directory / "packages"
+        self._disk = disk
+        self._path = directory / _FILE
+        self._lock = threading.Lock()
+        self._db = _connect(self._path)
+        self._checkpointer = _connect(self._path)
+        self._checkpointing = threading.Lock()
+        with self._transaction() as db:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('journal', ?)", (uuid.uuid4().hex,))
+        self._log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self.barrier()
+        disk.sync_directory(directory)
+
+    # -- durability ----------------------------------------------------------------------------------
+
+    def barrier(self) -> None:
+        """Make every commit so far survive a power cut."""
+        self._disk.sync_file(self._log, Path(f"{self._path}-wal"))
+
+    def checkpoint(self) -> None:
+        """Bring the log's pages home as far as nobody is kept waiting."""
+        with self._checkpointing:
+            self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Make everything durable and close."""
+        self.barrier()
+        with self._lock, self._checkpointing:
+            self._checkpointer.close()
+            self._db.close()
+            os.close(self._log)
+
+    def meta(self, name: str) -> str | None:
+        """Return a fact about this journal."""
+        row = self._one("SELECT value FROM meta WHERE name = ?", name)
+        return None if row is None else str(row[0])
+
+    def set_meta(self, **facts: str) -> None:
+        """Note facts about this journal."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
+
+    # -- local nodes ---------------------------------------------------------------------------------
+
+    def nodes(self) -> list[NodeRow]:
+        """Return all local nodes, parents before children that were made later."""
+        return [_node(row) for row in self._all("SELECT * FROM node ORDER BY id")]
+
+    def add_node(self, node: NodeRow) -> int:
+        """Enter *node*, whose ``id`` is not looked at; return its id, which is never used again."""
+        fields = _node_fields(node)
+        with self._transaction() as db:
+            return _insert(db, "node", fields)
+
+    def update_node(self, node: NodeRow) -> None:
+        """Replace everything that is known of *node*."""
+        with self._transaction() as db:
+            _update_node(db, node)
+
+    def remove_nodes(self, nodes: Iterable[int]) -> None:
+        """Forget local nodes; uploads that were made of them go on without."""
+        with self._transaction() as db:
+            _remove_nodes(db, nodes)
+
+    def set_durable(self, nodes: Iterable[tuple[int, str]]) -> None:
+        """Note that the bytes of these (node, content) were synced."""
+        with self._transaction() as db:
+            db.executemany("UPDATE node SET is_durable = 1 WHERE id = ? AND content = ?", list(nodes))
+
+    # -- batches -------------------------------------------------------------------------------------
+
+    def batches(self) -> list[Batch]:
+        """Return all batches, the oldest first."""
+        return [_batch(row) for row in self._all("SELECT * FROM batch ORDER BY id")]
+
+    def batch(self, batch_id: int) -> Batch | None:
+        """Return one batch, None when it has ended."""
+        row = self._one("SELECT * FROM batch WHERE id = ?", batch_id)
+        return None if row is None else _batch(row)
+
+    def is_external(self, batch_id: int) -> bool:
+        """Tell whether the batch's files are not of the spool."""
+        row = self._one("SELECT is_external FROM batch WHERE id = ?", batch_id)
+        return row is not None and bool(row[0])
+
+    def directories(self, batch_id: int) -> list[tuple[int, str]]:
+        """Return (node, target path) of the local directories that the batch was sealed with, parents first."""
+        row = self._one("SELECT directories FROM batch WHERE id = ?", batch_id)
+        return [] if row is None else [(node, target) for node, target in json.loads(row[0])]
+
+    def seal(
+        self,
+        anchor: Anchor,
+        uploads: Sequence[NewUpload],
+        directories: Sequence[tuple[int, str]],
+        *,
+        import_file: str | None,
+        relations: Mapping[str, Sequence[str]] | None,
+        created_s: float,
+        is_external: bool = False,
+    ) -> int:
+        """Make a batch of *uploads*; the nodes that they were made of know it from then on."""
+        with self._transaction() as db:
+            batch_id = _insert(
+                db,
+                "batch",
+                {
+                    "anchor_kind": anchor.kind.value,
+                    "anchor_id": anchor.id,
+                    "state": BatchState.SEALED.value,
+                    "import_file": import_file,
+                    "relations": None if relations is None else json.dumps(relations),
+                    "created_s": created_s,
+                    "is_external": int(is_external),
+                    "directories": json.dumps(list(directories)),
+                },
+            )
+            for upload in uploads:
+                upload_id = _insert(
+                    db,
+                    "upload",
+                    {
+                        "batch": batch_id,
+                        "node": upload.node,
+                        "target": upload.target,
+                        "size": upload.size,
+                        "mtime_ns": upload.mtime_ns,
+                        "content": upload.content,
+                        "replaces": _replaced_text(upload.replaces),
+                        "expected_mtime_ns": upload.expected_mtime_ns,
+                    },
+                )
+                if upload.node is not None:
+                    db.execute(
+                        "UPDATE node SET upload = ?, replaces = NULL WHERE id = ?", (upload_id, upload.node)
+                    )
+        return batch_id
+
+    def uploads(self, batch_id: int, *, unsettled: bool = False) -> list[Upload]:
+        """Return the uploads of a batch; *unsettled*: only those that are not done with."""
+        query = "SELECT * FROM upload WHERE batch = ?" + (" AND is_settled = 0" if unsettled else "")
+        return [self._upload(row) for row in self._all(query + " ORDER BY id", batch_id)]
+
+    def upload(self, upload_id: int) -> tuple[Upload, int | None] | None:
+        """Return one upload and the node that it was made of, if that is still there."""
+        row = self._one("SELECT * FROM upload WHERE id = ?", upload_id)
+        return None if row is None else (self._upload(row), row["node"])
+
+    def set_sha1(self, upload_id: int, sha1: str) -> None:
+        """Note the SHA-1 of an upload's content."""
+        with self._transaction() as db:
+            db.execute("UPDATE upload SET sha1 = ? WHERE id = ?", (sha1, upload_id))
+
+    def begin_upload(self, batch_id: int, package: int, planned: Sequence[PlannedTransfer]) -> list[Transfer]:
+        """SEALED to UPLOADING: note the import package and what will be sent under which identifier."""
+        with self._transaction() as db:
+            _forget_transfers(db, batch_id)
+            for plan in planned:
+                transfer = _insert(
+                    db,
+                    "transfer",
+                    {
+                        "batch": batch_id,
+                        "identifier": str(uuid.uuid4()),
+                        "target": plan.target,
+                        "size": plan.size,
+                        "chunk_bytes": plan.chunk_bytes,
+                        "is_package": int(plan.is_package),
+                    },
+                )
+                db.executemany(
+                    "UPDATE upload SET transfer = ? WHERE id = ?",
+                    [(transfer, upload) for upload in plan.uploads],
+                )
+            db.execute(
+                "UPDATE batch SET state = ?, package = ? WHERE id = ?",
+                (BatchState.UPLOADING.value, package, batch_id),
+            )
+        self.barrier()
+        return self.transfers(batch_id)
+
+    def transfers(self, batch_id: int) -> list[Transfer]:
+        """Return the transfers of a batch with the chunks that arrived."""
+        done: dict[int, set[int]] = {}
+        for row in self._all(
+            "SELECT c.* FROM chunk c JOIN transfer t ON t.id = c.transfer WHERE t.batch = ?", batch_id
+        ):
+            done.setdefault(row["transfer"], set()).add(row["number"])
+        return [
+            _transfer(row, done.get(row["id"], ()))
+            for row in self._all("SELECT * FROM transfer WHERE batch = ? ORDER BY id", batch_id)
+        ]
+
+    def note_chunk(self, transfer_id: int, number: int) -> None:
+        """Note that the server has acknowledged a chunk."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO chunk VALUES (?, ?)", (transfer_id, number))
+
+    def restart_transfer(self, transfer_id: int, chunk_bytes: int) -> Transfer:
+        """Begin a transfer anew, under another identifier and with other chunks."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM chunk WHERE transfer = ?", (transfer_id,))
+            db.execute(
+                "UPDATE transfer SET identifier = ?, chunk_bytes = ? WHERE id = ?",
+                (str(uuid.uuid4()), chunk_bytes, transfer_id),
+            )
+            row = db.execute("SELECT * FROM transfer WHERE id = ?", (transfer_id,)).fetchone()
+        return _transfer(row, ())
+
+    def forget_upload(self, batch_id: int) -> None:
+        """Back to SEALED: the server does not know the package any more."""
+        with self._transaction() as db:
+            _forget_transfers(db, batch_id)
+            db.execute(
+                "UPDATE batch SET state = ?, package = NULL, result = NULL WHERE id = ?",
+                (BatchState.SEALED.value, batch_id),
+            )
+            db.execute("UPDATE upload SET outcome = NULL WHERE batch = ? AND is_settled = 0", (batch_id,))
+        self.barrier()
+
+    def set_state(
+        self, batch_id: int, state: BatchState, *, result: Mapping[str, object] | None = None
+    ) -> None:
+        """Enter *state*; *result* is kept when given."""
+        with self._transaction() as db:
+            db.execute("UPDATE batch SET state = ? WHERE id = ?", (state.value, batch_id))
+            if result is not None:
+                db.execute("UPDATE batch SET result = ? WHERE id = ?", (json.dumps(result), batch_id))
+        self.barrier()
+
+    def set_outcomes(self, batch_id: int, outcomes: Mapping[int, Outcome]) -> None:
+        """VERIFYING to SETTLING: note what became of each upload."""
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE upload SET outcome = ? WHERE id = ?",
+                [(_outcome_text(outcome), upload) for upload, outcome in outcomes.items()],
+            )
+            db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.SETTLING.value, batch_id))
+        self.barrier()
+
+    def settle(
+        self,
+        upload_id: int,
+        outcome: Outcome,
+        *,
+        node: NodeRow | None = None,
+        gone: int | None = None,
+        stored: StoredRow | None = None,
+    ) -> None:
+        """An upload is done with: its *node* stays as given, or is *gone*; *stored* is what it lives on as."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE upload SET is_settled = 1, node = NULL, outcome = ? WHERE id = ?",
+                (_outcome_text(outcome), upload_id),
+            )
+            if node is not None:
+                _update_node(db, node)
+            if gone is not None:
+                _remove_nodes(db, [gone])
+            if stored is not None:
+                _store(db, stored)
+
+    def end_batch(
+        self,
+        batch_id: int,
+        *,
+        nodes: Sequence[NodeRow] = (),
+        gone: Sequence[int] = (),
+        stored: Sequence[StoredRow] = (),
+        summary: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Forget a batch with all that belongs to it; *summary* is kept for who asks later."""
+        with self._transaction() as db:
+            for node in nodes:
+                _update_node(db, node)
+            _remove_nodes(db, gone)
+            for row in stored:
+                _store(db, row)
+            _forget_transfers(db, batch_id)
+            db.execute("DELETE FROM upload WHERE batch = ?", (batch_id,))
+            db.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
+            if summary is not None:
+                db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (batch_id, json.dumps(summary)))
+                db.execute("DELETE FROM ended WHERE batch <= ?", (batch_id - _MAX_ENDED,))
+
+    def ended(self, batch_id: int) -> dict[str, Any] | None:
+        """Return the summary of a batch that has ended."""
+        row = self._one("SELECT summary FROM ended WHERE batch = ?", batch_id)
+        if row is None:
+            return None
+        summary: dict[str, Any] = json.loads(row[0])
+        return summary
+
+    # -- stored objects that were written here -------------------------------------------------------
+
+    def stored(self) -> list[StoredRow]:
+        """Return the stored objects that were written here, the latest ``_MAX_STORED``."""
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM stored WHERE rowid NOT IN (SELECT rowid FROM stored ORDER BY rowid DESC LIMIT ?)",
+                (_MAX_STORED,),
+            )
+        return [
+            StoredRow(Kind(row["kind"]), row["id"], row["ino"], row["token"], row["mtime_ns"], row["sha1"])
+            for row in self._all("SELECT * FROM stored ORDER BY rowid")
+        ]
+
+    # -- taking over another journal -----------------------------------------------------------------
+
+    def take_over(self, other: Journal) -> None:
+        """Make everything that *other* knows known here; its contents are in this spool already.
+
+        One transaction, and one only: *other* can be taken over again after a crash without harm.
+        """
+        name = f"taken over {other.meta('journal')}"
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM meta WHERE name = ?", (name,)).fetchone():
+                return
+            db.execute("INSERT INTO meta VALUES (?, '')", (name,))
+            ids: dict[str, dict[int, int]] = {"node": {}, "batch": {}, "transfer": {}, "upload": {}}
+            for table, known in ids.items():
+                for row in other._all(f"SELECT * FROM {table} ORDER BY id"):
+                    fields = dict(row)
+                    known[fields.pop("id")] = _insert(db, table, fields)
+            for table, column, target in _REFERENCES:  # a node's parent may have been made after it
+                for new_id in ids[table].values():
+                    (old,) = db.execute(f"SELECT {column} FROM {table} WHERE id = ?", (new_id,)).fetchone()
+                    new = ids[target].get(old)
+                    db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (new, new_id))
+            for new_id in ids["batch"].values():
+                (text,) = db.execute("SELECT directories FROM batch WHERE id = ?", (new_id,)).fetchone()
+                directories = [(ids["node"].get(node), target) for node, target in json.loads(text)]
+                db.execute("UPDATE batch SET directories = ? WHERE id = ?", (json.dumps(directories), new_id))
+            for row in other._all("SELECT * FROM chunk"):
+                db.execute("INSERT INTO chunk VALUES (?, ?)", (ids["transfer"][row[0]], row[1]))
+            for row in other._all("SELECT * FROM stored"):
+                db.execute("INSERT OR IGNORE INTO stored VALUES (?, ?, ?, ?, ?, ?)", tuple(row))
+        self.barrier()
+
+    # -- how -----------------------------------------------------------------------------------------
+
+    def _upload(self, row: sqlite3.Row) -> Upload:
+        content = Path(row["content"])
+        return Upload(
+            row["id"],
+            row["batch"],
+            row["target"],
+            row["size"],
+            row["mtime_ns"],
+            row["sha1"],
+            content if content.is_absolute() else self.directory / "content" / content,
+            _replaced(row["replaces"]),
+            row["transfer"],
+            _outcome(row["outcome"]),
+            row["expected_mtime_ns"],
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                if "full" in str(error):  # SQLITE_FULL; Python 3.10 does not give the code
+                    raise SpoolFull(f"the disk of {self._path} is full") from error
+                raise
+
+    def _all(self, query: str, *arguments: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, arguments).fetchall()
+
+    def _one(self, query: str, *arguments: object) -> sqlite3.Row | None:
+        with self._lock:
+            row: sqlite3.Row | None = self._db.execute(query, arguments).fetchone()
+        return row
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
+    db.row_factory = sqlite3.Row
+    path.chmod(0o600)
+    db.execute("PRAGMA journal_mode = WAL").fetchall()
+    # A commit writes into the log without waiting for the disk; a checkpoint syncs the log first.
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+    return db
+
+
+def _insert(db: sqlite3.Connection, table: str, fields: Mapping[str, object]) -> int:
+    columns = ", ".join(fields)
+    marks = ", ".join("?" * len(fields))
+    cursor = db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(fields.values()))
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _node_fields(node: NodeRow) -> dict[str, object]:
+    aside = node.aside
+    return {
+        "anchor_kind": None if node.anchor is None else node.anchor.kind.value,
+        "anchor_id": None if node.anchor is None else node.anchor.id,
+        "parent": node.parent,
+        "name": node.name,
+        "is_directory": int(node.is_directory),
+        "ino": node.ino,
+        "token": node.token,
+        "content": node.content,
+        "size": node.size,
+        "mtime_ns": node.mtime_ns,
+        "is_whole": int(node.is_whole),
+        "is_durable": int(node.is_durable),
+        "replaces": _replaced_text(node.replaces),
+        "aside": None
+        if aside is None
+        else json.dumps([list(aside.replaces), aside.old_name, aside.datafile]),
+        "error": node.error,
+        "upload": node.upload,
+    }
+
+
+def _update_node(db: sqlite3.Connection, node: NodeRow) -> None:
+    fields = _node_fields(node)
+    columns = ", ".join(f"{name} = ?" for name in fields)
+    db.execute(f"UPDATE node SET {columns} WHERE id = ?", (*fields.values(), node.id))
+
+
+def _remove_nodes(db: sqlite3.Connection, nodes: Iterable[int]) -> None:
+    for node in nodes:
+        db.execute("UPDATE upload SET node = NULL WHERE node = ?", (node,))
+        db.execute("DELETE FROM node WHERE id = ?", (node,))
+
+
+def _store(db: sqlite3.Connection, row: StoredRow) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO stored VALUES (?, ?, ?, ?, ?, ?)",
+        (row.kind.value, row.id, row.ino, row.token, row.mtime_ns, row.sha1),
+    )
+
+
+def _forget_transfers(db: sqlite3.Connection, batch_id: int) -> None:
+    db.execute("DELETE FROM chunk WHERE transfer IN (SELECT id FROM transfer WHERE batch = ?)", (batch_id,))
+    db.execute("DELETE FROM transfer WHERE batch = ?", (batch_id,))
+    db.execute("UPDATE upload SET transfer = NULL WHERE batch = ?", (batch_id,))
+
+
+def _node(row: sqlite3.Row) -> NodeRow:
+    anchor = None
+    if row["anchor_kind"] is not None:
+        anchor = Anchor(Kind(row["anchor_kind"]), row["anchor_id"])
+    aside = None
+    if row["aside"] is not None:
+        replaces, old_name, datafile = json.loads(row["aside"])
+        aside = Aside(Replaced(*replaces), old_name, datafile)
+    return NodeRow(
+        row["id"],
+        anchor,
+        row["parent"],
+        row["name"],
+        bool(row["is_directory"]),
+        row["ino"],
+        row["token"],
+        row["content"],
+        row["size"],
+        row["mtime_ns"],
+        bool(row["is_whole"]),
+        bool(row["is_durable"]),
+        _replaced(row["replaces"]),
+        aside,
+        row["error"],
+        row["upload"],
+    )
+
+
+def _batch(row: sqlite3.Row) -> Batch:
+    relations = row["relations"]
+    result = row["result"]
+    return Batch(
+        row["id"],
+        Anchor(Kind(row["anchor_kind"]), row["anchor_id"]),
+        BatchState(row["state"]),
+        row["package"],
+        row["import_file"],
+        None if relations is None else json.loads(relations),
+        None if result is None else json.loads(result),
+        row["created_s"],
+    )
+
+
+def _transfer(row: sqlite3.Row, done: Iterable[int]) -> Transfer:
+    return Transfer(
+        row["id"],
+        row["batch"],
+        row["identifier"],
+        row["target"],
+        row["size"],
+        row["chunk_bytes"],
+        bool(row["is_package"]),
+        frozenset(done),
+    )
+
+
+def _replaced(text: str | None) -> Replaced | None:
+    return None if text is None else Replaced(*json.loads(text))
+
+
+def _replaced_text(replaced: Replaced | None) -> str | None:
+    return None if replaced is None else json.dumps(list(replaced))
+
+
+def _outcome(text: str | None) -> Outcome | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return replace(Outcome(**fields), kind=OutcomeKind(fields["kind"]))
+
+
+def _outcome_text(outcome: Outcome) -> str:
+    return json.dumps(asdict(outcome))
