@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import Kind, RemoteRef
@@ -26,7 +26,8 @@ from agorafs.tree.inodes import hashed_inode
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
-from agorafs.vfs.attr import FileType
+from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, FileType
+from agorafs.vfs.handles import Source
 
 BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
 
@@ -41,17 +42,60 @@ class AsideEntry(NamedTuple):
     ino: int
 
 
+class Held(Protocol):
+    """The bytes of a file that is too large to be held in memory."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    def open(self) -> Source: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Aside:
     """A file, directory or link below ``.agora``.
 
-    Exactly one is set: ``entries`` of a directory, ``content`` of a file, ``link`` text.
+    Exactly one is set: ``entries`` of a directory, ``content`` or ``held`` of a file, ``link`` text.
     """
 
     ino: int
     entries: tuple[AsideEntry, ...] | None = None
     content: bytes | None = None
+    held: Held | None = None
     link: str | None = None
+
+    @property
+    def file_type(self) -> FileType:
+        if self.entries is not None:
+            return FileType.DIRECTORY
+        return FileType.FILE if self.link is None else FileType.LINK
+
+    @property
+    def size(self) -> int:
+        """What ``stat`` calls the size."""
+        if self.content is not None:
+            return len(self.content)
+        if self.held is not None:
+            return self.held.size
+        return DIRECTORY_SIZE_BYTES if self.link is None else len(self.link.encode(errors="surrogateescape"))
+
+    @property
+    def mtime_ns(self) -> int | None:
+        """When it was last changed, None where that means nothing."""
+        return None if self.held is None else self.held.mtime_ns
+
+    def open(self) -> Source | bytes:
+        """Return what a file's bytes are read from.
+
+        Raises:
+            NotFound: It is no file.
+        """
+        if self.content is not None:
+            return self.content
+        if self.held is None:
+            raise NotFound("a link below .agora is not a file")
+        return self.held.open()
 
 
 class DotAgora:

@@ -201,9 +201,7 @@ class FileSystem:
         if attr.file_type is FileType.DIRECTORY:
             raise IsADirectory(f"{path} is a directory")
         if isinstance(found, Aside):
-            if found.content is None:
-                raise NotFound(f"{path} is not a file")
-            return Opened(*self._handles.add(OpenFile(path, attr, None, found.content), after_lookup=False))
+            return Opened(*self._handles.add(OpenFile(path, attr, None, found.open()), after_lookup=False))
         datafile = found.entry.target
         if not isinstance(datafile, Datafile):
             raise NotFound(f"{path} is not a file")
@@ -338,15 +336,9 @@ class FileSystem:
         )
 
     def _aside_attr(self, aside: Aside) -> Attr:
-        if aside.entries is not None:
-            file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
-        elif aside.content is not None:
-            file_type, size = FileType.FILE, len(aside.content)
-        else:
-            assert aside.link is not None
-            file_type, size = FileType.LINK, len(aside.link.encode(errors="surrogateescape"))
-        bits = permissions(file_type, may_change=False, umask=self._umask)
-        return Attr(aside.ino, file_type, size, self._started_ns, bits)
+        bits = permissions(aside.file_type, may_change=False, umask=self._umask)
+        mtime_ns = self._started_ns if aside.mtime_ns is None else aside.mtime_ns
+        return Attr(aside.ino, aside.file_type, aside.size, mtime_ns, bits)
 
     def _xattrs(self, path: str, found: Node | Aside) -> dict[str, str]:
         if isinstance(found, Aside):
