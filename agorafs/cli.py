@@ -130,7 +130,7 @@ def _keep_traceback() -> str:
     text = traceback.format_exc()
     try:
         from agorafs.config import default_state_directory
-        from agorafs.registry import make_private_directory
+        from agorafs.private_directory import make_private_directory
 
         path = make_private_directory(default_state_directory() / "logs") / "agorafs.log"
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agorafs.errors import ExitStatus, UsageError
+from agorafs.private_directory import make_private_directory
 
 _LOCK_WAIT_S = 1.0  # readers hold the lock for microseconds, to see whether anyone else does
 _LOCK_PAUSE_S = 0.01
@@ -49,26 +50,6 @@ class MountRecord:
 def mount_id(mountpoint: Path) -> str:
     """Return the name that files belonging to *mountpoint* (absolute, resolved) begin with."""
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
-
-
-def make_private_directory(path: Path) -> Path:
-    """Create *path*, open to its owner alone, and return it.
-
-    Raises:
-        UsageError: CACHE_DIRECTORY; it can not be made or written, or is another user's.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = path.stat()
-        if state.st_uid != os.geteuid():
-            raise UsageError(f"{path} belongs to another user", ExitStatus.CACHE_DIRECTORY)
-        if state.st_mode & 0o077:
-            path.chmod(0o700)
-    except OSError as error:
-        raise _unusable(path, error) from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"{path} is not writable by this user", ExitStatus.CACHE_DIRECTORY)
-    return path
 
 
 def mounts_directory(state_directory: Path) -> Path:

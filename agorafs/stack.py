@@ -14,7 +14,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from agorafs import __version__
 from agorafs.cache.content import ContentCache, ContentLimits
@@ -24,6 +23,7 @@ from agorafs.client.records import Project, ServerVersion, User
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.config import Settings
 from agorafs.errors import ExitStatus, NotFound, UsageError
+from agorafs.private_directory import make_directory
 from agorafs.tree.naming import Naming
 from agorafs.tree.tree import Tree
 from agorafs.vfs import FileSystem
@@ -100,7 +100,11 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         UsageError: The address is not safe, or the cache directory can not be used.
     """
     naming = _naming(settings)
-    _check_directory(settings.cache_directory)
+    make_directory(
+        settings.cache_directory,
+        called="the cache directory",
+        advice="choose another with -o cache_directory=DIR",
+    )
     with contextlib.ExitStack() as on_failure:
         client = _client(settings, clock)
         on_failure.callback(client.close)
@@ -184,18 +188,3 @@ def _my_agora(client: Client) -> Project | None:
         return client.my_agora()
     except NotFound:
         return None
-
-
-def _check_directory(directory: Path) -> None:
-    """Make *directory*, or say in one sentence why it can not be used."""
-    probe = directory / f".writable-{time.time_ns():x}"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe.touch(mode=0o600, exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"the cache directory {directory} can not be used ({error.strerror}): "
-            "choose another with -o cache_directory=DIR",
-            ExitStatus.CACHE_DIRECTORY,
-        ) from None

@@ -12,11 +12,11 @@ import agorafs
 PACKAGE = Path(agorafs.__file__).parent
 
 # From the user down to the archive. A module may import from its own layer and from those below it.
-LAYERS = ["front end", "stack", "vfs", "tree", "cache", "client", "shared"]
-SHARED = {"errors", "clock", "config", "byterange", "__init__"}
+LAYERS = ["front end", "stack", "vfs", "uploads", "tree", "cache", "client", "shared"]
+SHARED = {"errors", "clock", "config", "byterange", "private_directory", "__init__"}
 FRONT_ENDS = {
-    "cli", "commands", "control", "daemon", "fuse_mount", "log_output", "mount_process", "mountpoint",
-    "options", "profiles", "registry",
+    "cli", "commands", "control", "daemon", "fuse_mount", "log_output", "mount_process", "mount_requests",
+    "mountpoint", "options", "profiles", "registry",
 }  # fmt: skip
 BINDINGS = {"mfusepy", "fuse"}
 HTTP_LIBRARIES = {"requests", "urllib3"}

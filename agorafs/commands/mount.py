@@ -19,8 +19,9 @@ from agorafs.daemon import Report, block_signals, start_in_background
 from agorafs.errors import ExitStatus, UsageError
 from agorafs.mount_process import MountProcess
 from agorafs.options import KERNEL_FLAGS, absolute_path, parse_options
+from agorafs.private_directory import make_private_directory
 from agorafs.profiles import Resolved, resolve
-from agorafs.registry import find_live, make_private_directory, mount_id
+from agorafs.registry import find_live, mount_id
 
 _READY_MARGIN_S = 60.0  # on top of the deadline: imports on a slow machine, opening a large cache
 _FIRST_ANSWER_TIMEOUT_S = 10.0

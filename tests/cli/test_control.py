@@ -11,7 +11,8 @@ import pytest
 from agorafs import control
 from agorafs.control import ControlServer, ask, socket_path
 from agorafs.errors import ExitStatus, NotFound, UsageError
-from agorafs.registry import make_private_directory, mounts_directory
+from agorafs.private_directory import make_private_directory
+from agorafs.registry import mounts_directory
 
 MOUNTPOINT = Path("/mnt/agora")
 

@@ -13,7 +13,6 @@ from agorafs.registry import (
     MountRecord,
     find_live,
     live_mounts,
-    make_private_directory,
     mounts_directory,
     register,
 )
@@ -118,15 +117,3 @@ def test_state_is_open_to_its_owner_alone(tmp_path):
         0o600,
     ]
     registration.close()
-
-
-def test_a_directory_that_was_open_to_others_is_closed(tmp_path):
-    tmp_path.chmod(0o755)
-    assert make_private_directory(tmp_path).stat().st_mode & 0o777 == 0o700
-
-
-def test_a_place_that_can_not_be_a_directory_is_refused_by_name(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file/state can not be used: Not a directory") as refused:
-        make_private_directory(tmp_path / "file" / "state")
-    assert refused.value.exit_status is ExitStatus.CACHE_DIRECTORY
