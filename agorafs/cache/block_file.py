@@ -42,7 +42,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,7 +127,8 @@ def decode_entry(block_no: int, entry: bytes) -> int | None:
     return crc if check == _entry_check(block_no, crc) else None
 
 
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* from *offset* on, however many system calls that takes."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -306,10 +307,10 @@ class BlockFile:
         if not self._directory.admit(len(data)):
             return Put.REFUSED
         if there is not None:
-            _write_all(descriptor, _NO_ENTRY, entry_offset)
+            write_all(descriptor, _NO_ENTRY, entry_offset)
         try:
-            _write_all(descriptor, data, self._data_offset(block_no))
-            _write_all(descriptor, encode_entry(block_no, crc), entry_offset)
+            write_all(descriptor, data, self._data_offset(block_no))
+            write_all(descriptor, encode_entry(block_no, crc), entry_offset)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -328,7 +329,7 @@ class BlockFile:
                 if self._absent or self._losses != losses:
                     return False
                 table = b"".join(map(encode_entry, range(self.layout.blocks), self._crcs))
-            _write_all(descriptor, self.layout.seal_of(table), _SEAL_OFFSET)
+            write_all(descriptor, self.layout.seal_of(table), _SEAL_OFFSET)
             identity = _identity(os.fstat(descriptor))
             with self._lock:
                 self._sealed, self._identity = self._absent == 0 and self._losses == losses, identity
@@ -507,7 +508,7 @@ class BlockFile:
                 )
             offset = _TABLE_OFFSET + block_no * _ENTRY.size
             if decode_entry(block_no, os.pread(descriptor, _ENTRY.size, offset)) == crc:
-                _write_all(descriptor, _NO_ENTRY, offset)
+                write_all(descriptor, _NO_ENTRY, offset)
         self._directory.complain(
             "damaged", f"block {block_no} of {self.layout.key} is damaged; fetching it again"
         )
@@ -544,6 +545,14 @@ class BlockFile:
         assert self._absent == self._states.count(_ABSENT)
         assert self._pins == 0 or self._descriptor is not None
         assert not (self._sealed and self._absent)
+
+
+def write_proof(descriptor: int, layout: Layout, crcs: Iterable[int]) -> None:
+    """Make an open file that holds all data, verified, the complete content of *layout*; *crcs* are the blocks'."""
+    table = b"".join(map(encode_entry, range(layout.blocks), crcs))
+    write_all(descriptor, layout.header, 0)
+    write_all(descriptor, table, _TABLE_OFFSET)
+    write_all(descriptor, layout.seal_of(table), _SEAL_OFFSET)
 
 
 def is_sealed_file(descriptor: int, layout: Layout) -> bool:

@@ -12,9 +12,11 @@ Parts::
     ├── shared_content   one content in this process: slots, flights, verification
     │   ├── download     the three ways to fetch, and every check of an answer
     │   ├── flights      where readers wait
+    │   ├── read_ahead   which blocks to fetch before they are asked for
     │   ├── window       how far to read ahead
     │   └── running_hash SHA-1 in order, blocks in any order
     ├── block_file       one content on disk
+    ├── adoption         a local file becomes a content on disk
     ├── content_directory  opening safely, eviction, room; shared by processes
     ├── memory           buffers, and blocks that have no place on disk
     └── range_support  workers  locks  content_values
@@ -44,6 +46,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from agorafs.cache.adoption import adopt_file
 from agorafs.cache.block_file import Layout, is_sealed_file
 from agorafs.cache.content_directory import ContentDirectory
 from agorafs.cache.content_values import Body, ContentLimits, ContentRef, ContentStats, Remote
@@ -56,7 +59,7 @@ from agorafs.cache.shared_content import SharedContent
 from agorafs.cache.window import Window
 from agorafs.cache.workers import Workers
 from agorafs.clock import Clock
-from agorafs.errors import AgoraFSError, BadHandle, CacheError, IntegrityError
+from agorafs.errors import AgoraFSError, BadHandle, CacheError, IntegrityError, RemoteTimeout
 
 __all__ = ["Body", "ContentCache", "ContentLimits", "ContentRef", "ContentStats", "OpenContent", "Remote"]
 
@@ -137,6 +140,25 @@ class ContentCache:
             finally:
                 os.close(descriptor)
         except (OSError, CacheError):
+            return False
+
+    def adopt(self, ref: ContentRef, path: Path) -> bool:
+        """Make the local file *path*, whose bytes are those of *ref*, cached content; no request is made.
+
+        Its size and SHA-1 are verified while it is copied. A content that is held already is left alone. False
+        when the file is something else, when the archive knows no SHA-1, or when the cache can not take it: the
+        bytes are then fetched when they are read.
+        """
+        if self.holds(ref):
+            return True
+        if self._directory is None or not ref.sha1:
+            return False
+        layout = Layout(ref.key, ref.size, self._limits.block_bytes)
+        try:
+            with self._memory.buffer(layout.block_size(0), self._limits.stall_s) as buffer:
+                return adopt_file(self._directory, layout, ref.sha1, path, buffer)
+        except (OSError, CacheError, RemoteTimeout) as error:
+            self._directory.complain("adopt", f"{ref} is not taken over from {path}: {error}")
             return False
 
     def stats(self) -> ContentStats:

@@ -15,7 +15,8 @@ followed: medical images are not to be read through the cache, nor to be written
 
 Room.  ``used`` is what the last look at the directory found plus what this process wrote since. Above
 nine tenths of ``max_bytes``, or below the floor of free disk, eviction is asked for, off the reading path;
-at the limit itself writes are refused until there is room, and readers are served from memory.
+at the limit itself writes are refused until there is room, and readers are served from memory. A file that is being
+adopted has no name yet: what is *reserved* counts as used although no look finds it.
 
 Threads.  ``_lock`` guards the changing fields and is a leaf; no I/O under it.
 """
@@ -29,6 +30,7 @@ import os
 import re
 import stat
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +54,8 @@ _OPEN_ATTEMPTS = 50
 _OPEN_PAUSE_S = 0.01  # an evictor holds a file for two system calls
 _RETRY_LOOK_S = 10.0  # between looks while the cache is full and cannot be emptied
 _HIGH_TENTHS, _LOW_TENTHS = 9, 8
+# What O_TMPFILE fails with where the file system, or the kernel, does not know it.
+_NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -99,6 +103,7 @@ class ContentDirectory:
         self._room_bytes = 0  # how much more the last look allows
         self._written_bytes = 0  # by this process, ever
         self._written_at_look = 0  # that, when the last look began
+        self._reserved_bytes = 0  # of files that have no name yet
         self._look_requested = False
         self._next_look_at = 0.0
         self._complaints: set[str] = set()
@@ -177,6 +182,37 @@ class ContentDirectory:
             )
         except FileNotFoundError:
             return None
+
+    def create_unnamed(self) -> int:
+        """Open a new file that nobody can find, and that is gone when it is closed; ``give_name`` makes it stay.
+
+        Raises CacheError or OSError when that is not possible.
+        """
+        flags = os.O_RDWR | os.O_CLOEXEC
+        for _ in range(_OPEN_ATTEMPTS):
+            directory = self._directory()
+            try:
+                try:
+                    return os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=directory)
+                except OSError as error:
+                    if error.errno not in _NO_UNNAMED_FILES:
+                        raise
+                name = f".unnamed-{uuid.uuid4().hex}"
+                descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+                os.unlink(name, dir_fd=directory)
+                return descriptor
+            except FileNotFoundError:  # the directory itself was removed under us
+                self._close_directory()
+        raise CacheError(f"{self._path} is removed again and again")
+
+    def give_name(self, descriptor: int, key: str) -> bool:
+        """Let a file of ``create_unnamed`` stay under *key*; False when that is taken, or can not be done here."""
+        try:
+            os.link(f"/proc/self/fd/{descriptor}", key, dst_dir_fd=self._directory(), follow_symlinks=True)
+        except OSError as error:
+            log.debug("content cache %s: %s gets no name: %s", self._path, key, error)
+            return False
+        return True
 
     def _open_once(self, directory: int, layout: Layout) -> int | None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -342,6 +378,29 @@ class ContentDirectory:
             self._request_eviction()
         return allowed
 
+    def reserve(self, size: int) -> bool:
+        """Set *size* bytes apart for a file without a name, evicting for them if need be; ``release`` is to follow.
+
+        False, and nothing to release, when there is no room: then the file could not stay either.
+        """
+        if size > self._limits.max_bytes * _HIGH_TENTHS // 10:
+            return False
+        with self._lock:
+            self._reserved_bytes += size
+            has_room = self._looked and self._written_bytes - self._written_at_look + size <= self._room_bytes
+            if has_room:
+                self._written_bytes += size
+        if not has_room:
+            has_room = self._look_and_evict()
+        if not has_room:
+            self.release(size)
+        return has_room
+
+    def release(self, size: int) -> None:
+        """The file of a reservation has its name, or is gone."""
+        with self._lock:
+            self._reserved_bytes -= size
+
     def note_full(self) -> None:
         """The disk took no more: write nothing until the next look finds room."""
         with self._lock:
@@ -355,31 +414,39 @@ class ContentDirectory:
 
     def evict(self) -> None:
         """Look at the directory and remove the least recently used contents until there is room."""
+        self._look_and_evict()
+
+    def _look_and_evict(self) -> bool:
+        """Do what ``evict`` says; return whether there is room now, for what is reserved too."""
         try:
-            self._evict(self._directory())
+            return self._evict(self._directory())
         except (OSError, CacheError) as error:
             self.complain("evict", f"can not make room: {error}")
+            return False
         finally:
             with self._lock:
                 self._look_requested = False
 
-    def _evict(self, directory: int) -> None:
+    def _evict(self, directory: int) -> bool:
         limits = self._limits
         with self._lock:
             written_before = self._written_bytes
+            reserved = self._reserved_bytes
         found = _look(directory)
-        used = sum(item.disk_bytes for item in found)
-        free = self._free_bytes(directory)
+        used = sum(item.disk_bytes for item in found) + reserved
+        # What is written already of a reserved file counts twice here; at worst a little too much is evicted.
+        free = self._free_bytes(directory) - reserved
         if used > limits.max_bytes * _HIGH_TENTHS // 10 or free < limits.min_free_bytes:
             goal = max(used - limits.max_bytes * _LOW_TENTHS // 10, limits.min_free_bytes - free)
             freed = self._remove_oldest(directory, found, goal)
             used -= freed
-            free = self._free_bytes(directory)
+            free = self._free_bytes(directory) - reserved
         with self._lock:
             self._looked = True
             self._used_bytes = used
             self._written_at_look = written_before
             self._room_bytes = max(0, min(limits.max_bytes - used, free - limits.min_free_bytes))
+        return used <= limits.max_bytes and free >= limits.min_free_bytes
 
     def _remove_oldest(self, directory: int, found: list[_Found], goal_bytes: int) -> int:
         lock = os.open(
@@ -405,6 +472,7 @@ class ContentDirectory:
     def _check(self) -> None:
         assert 0 <= self._written_at_look <= self._written_bytes
         assert self._room_bytes >= 0
+        assert self._reserved_bytes >= 0
 
 
 def _look(directory: int) -> list[_Found]:

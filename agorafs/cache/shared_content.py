@@ -35,6 +35,7 @@ from agorafs.cache.content_values import Body, ContentRef
 from agorafs.cache.download import Abandoned, ContentChanged, Flight
 from agorafs.cache.flights import Services, Slot, copy_of
 from agorafs.cache.locks import InvariantLock
+from agorafs.cache.read_ahead import ReadAhead
 from agorafs.cache.running_hash import RunningHash
 from agorafs.cache.window import Window
 from agorafs.errors import (
@@ -71,13 +72,15 @@ class SharedContent:
         self._hash = RunningHash(self._layout.blocks)
         self._lock = InvariantLock(self._check)
         # Changing, guarded by _lock:
+        self._read_ahead = ReadAhead(
+            services.limits, self._layout, is_here=self._locked_is_here, stop_of_gap=self._locked_stop_of_gap
+        )
         self._file: BlockFile | None = None
         if directory is not None:
             self._file = BlockFile(directory, self._layout, on_loss=self._hash.reset)
         self._failure: AgoraFSError | None = None
         self._is_failing = False
         self._pending: dict[int, Slot] = {}
-        self._read_ahead: list[Flight] = []
         self._stream: Flight | None = None
         self._demanded_block = 0  # the block that was read last
         self._etags: dict[tuple[str, int], str] = {}
@@ -267,7 +270,7 @@ class SharedContent:
         with self._lock:
             self._failure = error
             slots, self._pending = list(self._pending.values()), {}
-            for flight in [slot.flight for slot in slots] + self._read_ahead:
+            for flight in [*(slot.flight for slot in slots), *self._read_ahead]:
                 flight.cancelled = True
             if self._stream is not None:
                 self._stream.cancelled = True
@@ -394,8 +397,7 @@ class SharedContent:
             left = [(key, slot) for key, slot in self._pending.items() if slot.flight is flight]
             for key, _ in left:
                 del self._pending[key]
-            with suppress(ValueError):
-                self._read_ahead.remove(flight)
+            self._read_ahead.locked_end(flight)
             if self._stream is flight:
                 self._stream = None
             self._lock.condition.notify_all()  # _locked_wait_for_probe
@@ -584,50 +586,20 @@ class SharedContent:
         """Note a read, and have what comes next fetched in the background if the reader goes in order."""
         if self._is_small:
             return
-        flights: list[Flight] = []
+        planned: list[Flight] = []
         with self._lock:
             if window.note(offset, size):
-                self._locked_cancel_read_ahead(window)
-            ahead_bytes = window.ahead_bytes
-            if ahead_bytes and self._stream is None and self._services.ranges.is_known(ref.archive):
-                flights = self._locked_plan(window, ahead_bytes)
+                awaited = {slot.flight for slot in self._pending.values() if slot.waiters}
+                self._read_ahead.locked_cancel(window, awaited)
+            if window.ahead_bytes and self._stream is None and self._services.ranges.is_known(ref.archive):
+                planned = self._read_ahead.locked_plan(window, in_memory=self._file is None)
+                for flight in planned:
+                    self._locked_add_slots(flight)
             self._demanded_block = (offset + size - 1) // self._layout.block_bytes
             self._lock.condition.notify_all()
-        for flight in flights:
+        for flight in planned:
             if not self._services.workers.submit(partial(self._run_read_ahead, ref, flight)):
                 self._land(flight, Abandoned("the cache is closed"))
-
-    def _locked_plan(self, window: Window, ahead_bytes: int) -> list[Flight]:
-        """Return new flights that fill the window behind the reader's block; _lock is held."""
-        limits = self._services.limits
-        block_bytes = limits.block_bytes
-        if self._file is None:  # what is read ahead must fit in memory until it is read
-            ahead_bytes = min(ahead_bytes, limits.memory_max_bytes // 4)
-        limit = min(self._layout.blocks, -(-(window.end + ahead_bytes) // block_bytes))
-        # Half a window per request: one at work while the reader goes through the other.
-        piece = max(1, min(limits.range_max_bytes, ahead_bytes // 2) // block_bytes)
-        block_no = max(window.requested_stop, -(-window.end // block_bytes))
-        flights: list[Flight] = []
-        while len(self._read_ahead) < limits.ranges_in_flight and block_no < limit:
-            if self._locked_is_here(block_no):
-                block_no += 1
-                window.requested_stop = block_no
-                continue
-            stop = self._locked_stop_of_gap(block_no, min(block_no + piece, limit))
-            if stop == limit < self._layout.blocks and stop - block_no < piece:
-                break  # wait until a whole piece is due, rather than send many small requests
-            flight = Flight(block_no, stop, owner=window, position=block_no)
-            self._locked_add_slots(flight)
-            self._read_ahead.append(flight)
-            flights.append(flight)
-            block_no = window.requested_stop = stop
-        return flights
-
-    def _locked_cancel_read_ahead(self, window: Window) -> None:
-        awaited = {slot.flight for slot in self._pending.values() if slot.waiters}
-        for flight in self._read_ahead:
-            if flight.owner is window and flight not in awaited:
-                flight.cancelled = True
 
     def _run_read_ahead(self, ref: ContentRef, flight: Flight) -> None:
         with self._lock:
