@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import eventually
+
 COMMAND = (sys.executable, "-m", "agorafs.cli")
 PATIENCE_S = 60
 
@@ -85,9 +87,9 @@ class Mount:
             home=self.home,
         )
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str | Path, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         """Run another ``agorafs`` command of the same user."""
-        return agorafs(*arguments, home=self.home)
+        return agorafs(*arguments, home=self.home, timeout_s=timeout_s)
 
     def refresh(self, path: Path) -> None:
         """``agorafs refresh``."""
@@ -114,6 +116,12 @@ class Mount:
         """Return everything logged so far."""
         return "".join(path.read_text() for path in sorted(self.home.glob("state/**/*.log")))
 
+    def kill(self, pid: int) -> None:
+        """End the serving process *pid* as ``kill -9`` does, and take away what it leaves mounted."""
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not _is_running(pid), within_s=PATIENCE_S)
+        subprocess.run(["fusermount3", "-uz", str(self.path)], capture_output=True, check=True)
+
     def is_mounted(self) -> bool:
         """Tell whether the kernel has the mount, without touching it."""
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -129,3 +137,11 @@ class Mount:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
