@@ -252,16 +252,16 @@ def test_adoption_leaves_the_disk_its_free_space(make_cache, tmp_path, source, d
 
 
 def test_what_is_read_by_somebody_is_not_evicted_for_an_adoption(make_cache, tmp_path):
-    limits = replace(LIMITS, max_bytes=128 * KIB)
-    cache = make_cache(FakeRemote({2: LARGE}), limits=limits)
+    cache = make_cache(FakeRemote({}), limits=replace(LIMITS, max_bytes=128 * KIB))
     other = content_of(60 * KIB, seed=3)
-    source = tmp_path / "source"
-    source.write_bytes(other)
-    with cache.open(ref_of(LARGE, 2)) as handle:
+    for name, content in (("one", LARGE), ("other", other)):
+        (tmp_path / name).write_bytes(content)
+    assert cache.adopt(ref_of(LARGE), tmp_path / "one")
+    with cache.open(ref_of(LARGE)) as handle:
+        assert not cache.adopt(ref_of(other), tmp_path / "other")
         assert handle.read(0, len(LARGE)) == LARGE
-        assert cache.wait_for_idle(10)
-        assert not cache.adopt(ref_of(other), source)
-    assert cache.adopt(ref_of(other), source)
+    assert cache.adopt(ref_of(other), tmp_path / "other")
+    assert not cache.holds(ref_of(LARGE))
 
 
 def test_the_file_is_copied_with_a_block_of_memory(make_cache, tmp_path):
