@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS batch (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     anchor_kind TEXT NOT NULL, anchor_id INTEGER NOT NULL, state TEXT NOT NULL, package INTEGER,
     import_file TEXT, relations TEXT, result TEXT, created_s REAL NOT NULL, is_external INTEGER NOT NULL,
-    directories TEXT NOT NULL);
+    directories TEXT NOT NULL, consumed TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS upload (
     id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, node INTEGER,
     target TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha1 TEXT, content TEXT NOT NULL,
@@ -244,6 +244,16 @@ class Journal:
         row = self._one("SELECT directories FROM batch WHERE id = ?", batch_id)
         return [] if row is None else [(node, target) for node, target in json.loads(row[0])]
 
+    def consumed(self, batch_id: int) -> list[int]:
+        """Return the nodes that vanish when the batch has arrived."""
+        row = self._one("SELECT consumed FROM batch WHERE id = ?", batch_id)
+        return [] if row is None else [int(node) for node in json.loads(row[0])]
+
+    def drop_replaces(self, upload_id: int) -> None:
+        """What an upload would have taken the place of stays."""
+        with self._transaction() as db:
+            db.execute("UPDATE upload SET replaces = NULL WHERE id = ?", (upload_id,))
+
     def seal(
         self,
         anchor: Anchor,
@@ -252,10 +262,15 @@ class Journal:
         *,
         import_file: str | None,
         relations: Mapping[str, Sequence[str]] | None,
+        consumed: Sequence[int] = (),
         created_s: float,
         is_external: bool = False,
     ) -> int:
-        """Make a batch of *uploads*; the nodes that they were made of know it from then on."""
+        """Make a batch of *uploads*; the nodes that they were made of know it from then on.
+
+        *consumed* are nodes that are not sent and vanish with the batch. Without uploads there is nothing to send,
+        only directories to make.
+        """
         with self._transaction() as db:
             batch_id = _insert(
                 db,
@@ -263,12 +278,13 @@ class Journal:
                 {
                     "anchor_kind": anchor.kind.value,
                     "anchor_id": anchor.id,
-                    "state": BatchState.SEALED.value,
+                    "state": (BatchState.SEALED if uploads else BatchState.SETTLING).value,
                     "import_file": import_file,
                     "relations": None if relations is None else json.dumps(relations),
                     "created_s": created_s,
                     "is_external": int(is_external),
                     "directories": json.dumps(list(directories)),
+                    "consumed": json.dumps(list(consumed)),
                 },
             )
             for upload in uploads:

@@ -117,6 +117,11 @@ class Spool:
                 )
             self._used_bytes += size
 
+    def count(self, size: int) -> None:
+        """Count a file that came here by another way."""
+        with self._lock:
+            self._used_bytes += size
+
     def remove(self, name: str) -> None:
         """Forget the content *name*; descriptors that are open go on working."""
         path = self.path(name)

@@ -1,0 +1,61 @@
+"""The two background threads of writing: one seals what has fallen quiet, one makes what was closed durable.
+
+They are two because making a large file durable can take long, and nothing else is to wait for that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from agorafs.errors import AgoraFSError
+from agorafs.uploads.uploads import Uploads
+
+log = logging.getLogger(__name__)
+
+# What was closed survives a power cut after at most 5 s: this, and the time that the disk needs.
+_DURABLE_EVERY_S = 2.0
+_SEAL_EVERY_S = 0.25
+
+
+class Upkeep:
+    """The threads for one ``Uploads``. ``close`` ends them."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self._threads = [
+            threading.Thread(target=self._seal, name="seal", daemon=True),
+            threading.Thread(target=self._make_durable, name="durable", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End both, as soon as they have done what they are doing."""
+        self._uploads.closing.set()
+        self._uploads.wake.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _seal(self) -> None:
+        uploads = self._uploads
+        while not uploads.closing.is_set():
+            try:
+                uploads.seal_quiet()
+            except AgoraFSError as error:
+                log.warning("what was written can not travel yet: %s", error)
+            except Exception:
+                log.exception("sealing a batch failed; it is tried again")
+            uploads.wake.wait(_SEAL_EVERY_S)
+            uploads.wake.clear()
+
+    def _make_durable(self) -> None:
+        uploads = self._uploads
+        while not uploads.closing.wait(_DURABLE_EVERY_S):
+            try:
+                uploads.make_durable()
+            except Exception:
+                log.exception("what was closed could not be made to survive a power cut; it is tried again")
