@@ -4,9 +4,9 @@
 
     AgoraFSError
     ├── Refused            the request can not be met as asked
-    │   ├── NotFound  NotADirectory  IsADirectory  AlreadyExists  NameTooLong
+    │   ├── NotFound  NotADirectory  IsADirectory  AlreadyExists  NameTooLong  NotEmpty
     │   ├── NotAuthenticated  PermissionDenied  ReadOnly  CrossDevice  SpoolFull
-    │   ├── BadCommand  BadHandle  NoSuchXattr  NotSupported  Interrupted
+    │   ├── BadCommand  BadHandle  NoSuchXattr  NotSupported  Interrupted  TooLarge
     │   └── StaleHandle  (of which StaleLookup: only the look-up is stale, looking again helps)
     ├── RemoteError        the archive did not answer properly
     │   ├── RemoteTimeout  RemoteUnavailable  ProtocolError
@@ -77,6 +77,10 @@ class NameTooLong(Refused):
     """A name of more than 255 bytes."""
 
 
+class NotEmpty(Refused):
+    """A directory that still holds something."""
+
+
 class NotAuthenticated(Refused):
     """401: credentials missing, wrong, expired or revoked."""
 
@@ -89,6 +93,10 @@ class PermissionDenied(Refused):
     exit_status = ExitStatus.NOT_AUTHENTICATED
 
 
+class NotPermitted(Refused):
+    """Something that nobody may do here, whatever the role: the archive has nothing like it."""
+
+
 class ReadOnly(Refused):
     """A change was asked of something that can not be changed here."""
 
@@ -99,6 +107,10 @@ class CrossDevice(Refused):
 
 class SpoolFull(Refused):
     """The local spool can not take another byte."""
+
+
+class TooLarge(Refused):
+    """413: the server, or something before it, takes no request of this size."""
 
 
 class BadCommand(Refused):
@@ -154,9 +166,17 @@ class TlsError(RemoteUnavailable):
 
 
 class ProtocolError(RemoteError):
-    """An answer that is not Agora's: malformed JSON, wrong length, HTML, unknown status."""
+    """An answer that is not Agora's: malformed JSON, wrong length, HTML, unknown status.
+
+    ``status`` is the HTTP status of a refusal that has no class of its own (400, 402, 422, …): the server has
+    understood the request and will not do it. None for everything else.
+    """
 
     exit_status = ExitStatus.PROTOCOL
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ServerTooOld(RemoteError):

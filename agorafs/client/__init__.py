@@ -2,9 +2,17 @@
 
 =================  ============================================================================
 ``api``            ``Client``: one method per endpoint, answers as records
+``changes``        ``Client.changes``: the endpoints that change something
+``imports``        ``Client.imports``: the upload protocol
+``asking``         what these three have in common
 ``records``        the archive's objects, parsed and checked once
+``annotations``    tags, ratings and parameter sets, likewise
 ``paging``         whole lists out of pages
 ``transport``      one pooled session: deadlines, retries, redirects, statuses
+``attempts``       one request, and what its failure says about the next
+``answers``        what the server answered: JSON, a download, or an error with its words
+``multipart``      the body of an upload
+``sending``        how that goes out: one that moves is not cut off
 ``deadlines``      how long an operation may take
 ``session``        what ``requests`` is set up to do, and kept from doing
 ``body``           the bytes of a download, counted
@@ -20,10 +28,22 @@ used from any thread.
 
 from __future__ import annotations
 
+from agorafs.client.annotations import ParameterSet, Rating, Tag
 from agorafs.client.api import Client, check_server
 from agorafs.client.auth import ApiKey, Credential, Password, Secret, Token
 from agorafs.client.body import UNKNOWN_STOP, Body, RangeNotHonoured
+from agorafs.client.changes import Changes
 from agorafs.client.deadlines import Timeouts
+from agorafs.client.imports import (
+    Chunk,
+    CompleteRequest,
+    IgnoredFile,
+    ImportedFile,
+    ImportResult,
+    Imports,
+    Package,
+    Progress,
+)
 from agorafs.client.records import (
     Crumb,
     Datafile,
@@ -48,7 +68,10 @@ __all__ = [
     "UNKNOWN_STOP",
     "ApiKey",
     "Body",
+    "Changes",
+    "Chunk",
     "Client",
+    "CompleteRequest",
     "Credential",
     "Crumb",
     "Datafile",
@@ -57,17 +80,26 @@ __all__ = [
     "ExamTree",
     "Folder",
     "FolderItem",
+    "IgnoredFile",
+    "ImportResult",
+    "ImportedFile",
+    "Imports",
     "Kind",
+    "Package",
+    "ParameterSet",
     "Password",
     "Patient",
+    "Progress",
     "Project",
     "RangeNotHonoured",
+    "Rating",
     "RemoteRef",
     "Role",
     "Secret",
     "Series",
     "SeriesTree",
     "ServerVersion",
+    "Tag",
     "Timeouts",
     "Token",
     "Transport",

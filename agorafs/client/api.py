@@ -1,7 +1,7 @@
-"""One method per endpoint of the archive that reading needs.
+"""One method per endpoint of the archive that reading needs; ``changes`` and ``imports`` have the others.
 
-Place.  The tree asks ``Client`` for records, the content cache for bodies. Paths and prefixes are known here
-only; where v1 and v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2
+Place.  The tree asks ``Client`` for records, the content cache for bodies. Paths and prefixes are known in these
+three modules only; where v1 and v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2
 datasets do not).
 
 Evidence.  There is no public server to compare with. The paths are those that the vendor's own programs
@@ -21,9 +21,12 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from agorafs.byterange import ByteRange
+from agorafs.client.asking import listed, parsed
 from agorafs.client.auth import Credential
 from agorafs.client.body import Body
-from agorafs.client.paging import DEFAULT_PAGE_SIZE, fetch_list
+from agorafs.client.changes import Changes
+from agorafs.client.imports import Imports
+from agorafs.client.paging import DEFAULT_PAGE_SIZE
 from agorafs.client.records import (
     Crumb,
     Datafile,
@@ -39,6 +42,9 @@ from agorafs.client.records import (
     Series,
     ServerVersion,
     User,
+    parse_id,
+    parse_object,
+    parse_text,
 )
 from agorafs.client.transport import Transport
 from agorafs.errors import NotAuthenticated, NotFound, PermissionDenied, ProtocolError, ServerTooOld
@@ -78,6 +84,8 @@ class Client:
     def __init__(self, transport: Transport, *, page_size: int = DEFAULT_PAGE_SIZE) -> None:
         """Use *transport*; lists are asked for in pages of *page_size* elements."""
         self.transport = transport
+        self.changes = Changes(transport, page_size)
+        self.imports = Imports(transport)
         self._page_size = page_size
 
     def replace_credential(self, credential: Credential | None) -> None:
@@ -112,6 +120,15 @@ class Client:
                 f"{self.transport.base_url.join(path)}: the answer is not an Agora user; is this an Agora server?"
             )
         return self._parsed(path, User.from_json, data)
+
+    def vendors(self) -> dict[int, str]:
+        """GET v1/scannervendor/ (Python): the names of the makers of scanners, by id."""
+
+        def parse(data: object) -> tuple[int, str]:
+            data = parse_object(data, "vendor")
+            return parse_id(data, "vendor"), parse_text(data, "name")
+
+        return dict(self._list("/api/v1/scannervendor/", parse))
 
     # -- projects ------------------------------------------------------------------------------------
 
@@ -266,18 +283,10 @@ class Client:
     # -- how -----------------------------------------------------------------------------------------
 
     def _list(self, path: str, parse: Callable[[object], T]) -> list[T]:
-        def parse_all(elements: object) -> list[T]:
-            assert isinstance(elements, list)
-            return [parse(element) for element in elements]
-
-        return self._parsed(path, parse_all, fetch_list(self.transport, path, self._page_size))
+        return listed(self.transport, path, parse, self._page_size)
 
     def _parsed(self, path: str, parse: Callable[[object], T], data: object) -> T:
-        """Parse the answer to *path*; a record does not know where its JSON came from, so say it here."""
-        try:
-            return parse(data)
-        except ProtocolError as error:
-            raise ProtocolError(f"{self.transport.base_url.join(path)}: {error}") from error
+        return parsed(self.transport, path, parse, data)
 
     def _object(self, kind: Kind, object_id: int, parse: Callable[[object], TId]) -> TId:
         path = _OBJECT_PATHS[kind].format(id=object_id)

@@ -18,6 +18,9 @@ class Timeouts:
     connect_s: float = 10.0  # for each address of the host
     first_byte_s: float = 60.0  # from the request to the first byte of its answer
     between_bytes_s: float = 60.0  # between two bytes of a body
+    # From the last byte of an upload to its answer: the server writes the chunk down first, and something between
+    # us and it may pass it on only when it has it all. Not measured.
+    answer_s: float = 300.0
     deadline_s: float = 60.0  # a whole operation with its retries, up to the start of a download
     away_s: float = 5.0  # how long a failed operation makes the others short
     probe_s: float = 5.0  # connect and first byte of such a short attempt

@@ -62,6 +62,13 @@ FAILURES: Mapping[type[BaseException], type[RemoteError]] = {
     urllib3.exceptions.TimeoutStateError: ProtocolError,
 }
 
+# What urllib3 raises while it makes the connection; the request is sent on it afterwards.
+_NO_CONNECTION = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+
+
+class UploadStalled(OSError):
+    """The server took no byte of an upload for as long as it was given. Raised by ``session``."""
+
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield *error* and everything wrapped in it, outermost first; the libraries wrap in three ways."""
@@ -74,6 +81,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield current
         inner = (*current.args, getattr(current, "reason", None), current.__cause__, current.__context__)
         waiting.extend(item for item in inner if isinstance(item, BaseException))
+
+
+def was_never_sent(error: BaseException) -> bool:
+    """Whether the server has certainly seen nothing of the request that ended in *error*."""
+    return any(isinstance(cause, _NO_CONNECTION) for cause in _causes(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -120,6 +132,8 @@ def failure_of(error: BaseException, what: str, host: str) -> RemoteError:
         is_silence = isinstance(cause, http.client.RemoteDisconnected)
         if isinstance(cause, http.client.BadStatusLine) and not is_silence:
             return ProtocolError(f"{what}: the answer is not HTTP; is this an Agora server?")
+        if isinstance(cause, UploadStalled):
+            return RemoteTimeout(f"{what}: {cause}")
     for base in type(error).__mro__:
         failure = FAILURES.get(base)
         if failure is not None:

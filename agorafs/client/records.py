@@ -104,20 +104,22 @@ def _parse_time_text_ns(value: str) -> int | None:
     return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
 
 
-def _object(data: object, what: str) -> Json:
+def parse_object(data: object, what: str) -> Json:
+    """Return *data*, which must be a JSON object."""
     if not isinstance(data, dict):
         raise ProtocolError(f"the server sent {type(data).__name__} where a {what} was expected")
     return data
 
 
-def _id(data: Json, what: str, key: str = "id") -> int:
+def parse_id(data: Json, what: str, key: str = "id") -> int:
+    """Return an id that must be there."""
     value = data.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ProtocolError(f"the server sent a {what} whose {key!r} is {value!r}, not an id")
     return value
 
 
-def _optional_id(value: object) -> int | None:
+def optional_id(value: object) -> int | None:
     """Return an id that may come as a number, a nested object, or null."""
     if isinstance(value, dict):
         value = value.get("id")
@@ -126,7 +128,8 @@ def _optional_id(value: object) -> int | None:
     return value
 
 
-def _text(data: Json, key: str) -> str:
+def parse_text(data: Json, key: str) -> str:
+    """Return a text, empty where there is none."""
     value = data.get(key)
     return value if isinstance(value, str) else "" if value is None else str(value)
 
@@ -160,7 +163,7 @@ class ServerVersion:
 
     @classmethod
     def from_json(cls, data: object) -> ServerVersion:
-        text = _text(_object(data, "version"), "version")
+        text = parse_text(parse_object(data, "version"), "version")
         if not text:
             raise ProtocolError("the server's version answer has no 'version'")
         if text.lower() == "dev":
@@ -180,8 +183,8 @@ class User:
 
     @classmethod
     def from_json(cls, data: object) -> User:
-        data = _object(data, "user")
-        return cls(_id(data, "user"), _text(data, "username"), bool(data.get("is_superuser")))
+        data = parse_object(data, "user")
+        return cls(parse_id(data, "user"), parse_text(data, "username"), bool(data.get("is_superuser")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +199,19 @@ class Project:
 
     @classmethod
     def from_json(cls, data: object) -> Project:
-        data = _object(data, "project")
+        data = parse_object(data, "project")
         roles = []
         for membership in _list(data.get("memberships"), "memberships"):
             if isinstance(membership, dict):
-                user, role = _optional_id(membership.get("user")), _optional_id(membership.get("role"))
+                user, role = optional_id(membership.get("user")), optional_id(membership.get("role"))
                 if user is not None and role is not None:
                     roles.append((user, role))
         return cls(
-            _id(data, "project"),
-            _text(data, "name"),
-            _optional_id(data.get("root_folder")),
+            parse_id(data, "project"),
+            parse_text(data, "name"),
+            optional_id(data.get("root_folder")),
             bool(data.get("is_myagora")),
-            _optional_id(data.get("owner")),
+            optional_id(data.get("owner")),
             parse_time_ns(data.get("created_date")),
             tuple(roles),
         )
@@ -225,11 +228,11 @@ class Folder:
 
     @classmethod
     def from_json(cls, data: object) -> Folder:
-        data = _object(data, "folder")
+        data = parse_object(data, "folder")
         return cls(
-            _id(data, "folder"),
-            _text(data, "name"),
-            _optional_id(data.get("project")),
+            parse_id(data, "folder"),
+            parse_text(data, "name"),
+            optional_id(data.get("project")),
             bool(data.get("locked")),
         )
 
@@ -250,14 +253,14 @@ class Exam:
 
     @classmethod
     def from_json(cls, data: object) -> Exam:
-        data = _object(data, "exam")
+        data = parse_object(data, "exam")
         return cls(
-            _id(data, "exam"),
-            _text(data, "name"),
-            _text(data, "uid"),
-            _optional_id(data.get("project")),
-            _optional_id(data.get("patient")),
-            _optional_id(data.get("owner")),
+            parse_id(data, "exam"),
+            parse_text(data, "name"),
+            parse_text(data, "uid"),
+            optional_id(data.get("project")),
+            optional_id(data.get("patient")),
+            optional_id(data.get("owner")),
             parse_time_ns(data.get("start_time")),
             parse_time_ns(data.get("created_date")),
             bool(data.get("locked")),
@@ -279,14 +282,14 @@ class Series:
 
     @classmethod
     def from_json(cls, data: object) -> Series:
-        data = _object(data, "series")
+        data = parse_object(data, "series")
         return cls(
-            _id(data, "series"),
-            _text(data, "name"),
-            _text(data, "uid"),
-            _optional_id(data.get("exam")),
-            _optional_id(data.get("project")),
-            _optional_id(data.get("acquisition_number")),
+            parse_id(data, "series"),
+            parse_text(data, "name"),
+            parse_text(data, "uid"),
+            optional_id(data.get("exam")),
+            optional_id(data.get("project")),
+            optional_id(data.get("acquisition_number")),
             parse_time_ns(data.get("time")),
             parse_time_ns(data.get("created_date")),
             parse_time_ns(data.get("modified_date")),
@@ -307,16 +310,16 @@ class Datafile:
 
     @classmethod
     def from_json(cls, data: object) -> Datafile:
-        data = _object(data, "datafile")
+        data = parse_object(data, "datafile")
         if data.get("size") is None:
             # Taken as 0 it would be served as an empty file.
             raise ProtocolError(f"the server sent a datafile ({data.get('id')!r}) without a size")
-        sha1 = _text(data, "sha1").lower()
+        sha1 = parse_text(data, "sha1").lower()
         if sha1 and (len(sha1) != 40 or sha1.strip("0123456789abcdef")):
             raise ProtocolError(f"datafile {data.get('id')} has the SHA-1 {sha1!r}, which is none")
         return cls(
-            _id(data, "datafile"),
-            _text(data, "original_filename"),
+            parse_id(data, "datafile"),
+            parse_text(data, "original_filename"),
             _size(data, "datafile", "size"),
             sha1,
             parse_time_ns(data.get("created_date")),
@@ -346,7 +349,7 @@ class Dataset:
 
     @classmethod
     def from_json(cls, data: object) -> Dataset:
-        data = _object(data, "dataset")
+        data = parse_object(data, "dataset")
         files: tuple[Datafile, ...] | None = None
         if data.get("datafiles") is not None:
             files = tuple(Datafile.from_json(item) for item in _list(data["datafiles"], "datafiles"))
@@ -354,12 +357,12 @@ class Dataset:
         if files == () and total_size > 0:
             files = None  # a list that is empty although there are bytes is not believed
         return cls(
-            _id(data, "dataset"),
-            _text(data, "name"),
+            parse_id(data, "dataset"),
+            parse_text(data, "name"),
             _size(data, "dataset", "type"),
-            _optional_id(data.get("serie", data.get("series"))),
-            _optional_id(data.get("exam")),
-            _optional_id(data.get("project")),
+            optional_id(data.get("serie", data.get("series"))),
+            optional_id(data.get("exam")),
+            optional_id(data.get("project")),
             total_size,
             parse_time_ns(data.get("created_date")),
             parse_time_ns(data.get("modified_date")),
@@ -378,11 +381,11 @@ class Patient:
 
     @classmethod
     def from_json(cls, data: object) -> Patient:
-        data = _object(data, "patient")
+        data = parse_object(data, "patient")
         return cls(
-            _id(data, "patient"),
-            _text(data, "name"),
-            _text(data, "patient_id"),
+            parse_id(data, "patient"),
+            parse_text(data, "name"),
+            parse_text(data, "patient_id"),
             parse_time_ns(data.get("created_date")),
             parse_time_ns(data.get("modified_date")),
         )
@@ -408,15 +411,15 @@ class FolderItem:
 
     @classmethod
     def from_json(cls, data: object) -> FolderItem:
-        data = _object(data, "folder item")
-        content_type = _text(data, "content_type")
+        data = parse_object(data, "folder item")
+        content_type = parse_text(data, "content_type")
         parse = _CONTENT_PARSERS.get(_KIND_BY_CONTENT_TYPE.get(content_type, Kind.PROJECT))
         raw = data.get("content_object")
         return cls(
-            _id(data, "folder item"),
-            _optional_id(data.get("folder")),
+            parse_id(data, "folder item"),
+            optional_id(data.get("folder")),
             content_type,
-            _id(data, "folder item", "object_id"),
+            parse_id(data, "folder item", "object_id"),
             bool(data.get("is_link")),
             parse_time_ns(data.get("modified_date")),
             parse(raw) if parse is not None and isinstance(raw, dict) else None,
@@ -441,8 +444,8 @@ class Crumb:
 
     @classmethod
     def from_json(cls, data: object) -> Crumb:
-        data = _object(data, "breadcrumb")
-        return cls(_id(data, "breadcrumb", "object_id"), _text(data, "name"))
+        data = parse_object(data, "breadcrumb")
+        return cls(parse_id(data, "breadcrumb", "object_id"), parse_text(data, "name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,7 +457,7 @@ class SeriesTree:
 
     @classmethod
     def from_json(cls, data: object) -> SeriesTree:
-        data = _object(data, "series tree")
+        data = parse_object(data, "series tree")
         raw = data.get("datasets")
         datasets = None if raw is None else tuple(Dataset.from_json(item) for item in _list(raw, "datasets"))
         return cls(Series.from_json(data), datasets)
@@ -474,7 +477,7 @@ class ExamTree:
 
     @classmethod
     def from_json(cls, data: object) -> ExamTree:
-        data = _object(data, "exam tree")
+        data = parse_object(data, "exam tree")
         for key in ("series", "datasets"):
             if data.get(key) is None:
                 raise ProtocolError(f"the server sent an exam tree ({data.get('id')!r}) without {key!r}")

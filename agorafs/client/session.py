@@ -14,10 +14,10 @@ import ssl
 from pathlib import Path
 
 import requests
-import requests.adapters
 import urllib3
 
 from agorafs import __version__
+from agorafs.client.sending import UploadAdapter
 from agorafs.errors import ExitStatus, UsageError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Session(requests.Session):
             {"User-Agent": f"agorafs/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         )
         for scheme in ("http://", "https://"):
-            self.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
+            self.mount(scheme, UploadAdapter(pool_maxsize=connections))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None

@@ -1,7 +1,7 @@
 """The one table from errors to errno, and how loud each is.
 
 Reasons for what is not obvious: 401 and 403 are ``EACCES``, which programs report as "permission denied" and do
-not retry. Another version under an open handle is ``ESTALE``, NFS's word for it. A spent deadline is
+not retry. ``EPERM`` is for what nobody may do, whatever the role. Another version under an open handle is ``ESTALE``, NFS's word for it. A spent deadline is
 ``ETIMEDOUT`` and not ``EAGAIN``, which programs take as "spin". ``ENOSYS`` is in no row: the kernel takes it as
 "never ask again". What is not in the table is a bug of ours: ``EIO``, and a traceback in the log.
 """
@@ -30,13 +30,16 @@ TABLE: dict[type[errors.AgoraFSError], Outcome] = {
     errors.NotADirectory: Outcome(errno.ENOTDIR, logging.DEBUG),
     errors.IsADirectory: Outcome(errno.EISDIR, logging.DEBUG),
     errors.AlreadyExists: Outcome(errno.EEXIST, logging.DEBUG),
+    errors.NotEmpty: Outcome(errno.ENOTEMPTY, logging.DEBUG),
     errors.NameTooLong: Outcome(errno.ENAMETOOLONG, logging.DEBUG),
     # the transport has said it once per mount, as an error; a line per operation would bury that
     errors.NotAuthenticated: Outcome(errno.EACCES, logging.DEBUG),
     errors.PermissionDenied: Outcome(errno.EACCES, logging.INFO),
+    errors.NotPermitted: Outcome(errno.EPERM, logging.INFO),
     errors.ReadOnly: Outcome(errno.EROFS, logging.DEBUG),
     errors.CrossDevice: Outcome(errno.EXDEV, logging.DEBUG),
     errors.SpoolFull: Outcome(errno.ENOSPC, logging.ERROR),
+    errors.TooLarge: Outcome(errno.EFBIG, logging.INFO),
     errors.BadCommand: Outcome(errno.EINVAL, logging.DEBUG),
     errors.BadHandle: Outcome(errno.EBADF, logging.WARNING),
     errors.StaleHandle: Outcome(errno.ESTALE, logging.WARNING),

@@ -13,6 +13,7 @@ from agorafs import __version__
 from agorafs.client import Timeouts
 from agorafs.client.session import checked_verify
 from agorafs.errors import (
+    AlreadyExists,
     ExitStatus,
     NotAuthenticated,
     NotFound,
@@ -20,6 +21,7 @@ from agorafs.errors import (
     ProtocolError,
     RemoteTimeout,
     RemoteUnavailable,
+    TooLarge,
     UsageError,
 )
 from tests.client.conftest import BRIEF, KEY
@@ -109,8 +111,9 @@ def test_cookies_are_not_kept(server, transport):
         (403, PermissionDenied, 2),
         (404, NotFound, 1),
         (405, ProtocolError, 1),
-        (409, ProtocolError, 1),
+        (409, AlreadyExists, 1),
         (410, NotFound, 1),
+        (413, TooLarge, 1),
         (423, ProtocolError, 1),
         (500, RemoteUnavailable, 1),
         (501, RemoteUnavailable, 1),
@@ -265,7 +268,7 @@ def test_what_is_not_json_is_a_protocol_error_that_asks_for_the_address(server, 
 
 
 def test_an_answer_larger_than_anything_known_is_given_up(server, transport, monkeypatch):
-    monkeypatch.setattr("agorafs.client.transport.MAX_JSON_BYTES", 1000)
+    monkeypatch.setattr("agorafs.client.answers.MAX_JSON_BYTES", 1000)
     server.on(PATH, answer(b" " * 1001))
     with pytest.raises(ProtocolError, match="larger than"):
         transport.get_json(PATH)

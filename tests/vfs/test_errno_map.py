@@ -32,6 +32,7 @@ def test_every_error_of_the_tree_is_in_the_table():
         (errors.NotFound("x"), errno.ENOENT),
         (errors.NotAuthenticated("x"), errno.EACCES),
         (errors.ReadOnly("x"), errno.EROFS),
+        (errors.TooLarge("x"), errno.EFBIG),
         (errors.StaleHandle("x"), errno.ESTALE),
         (errors.RemoteTimeout("x"), errno.ETIMEDOUT),
         (errors.RemoteUnavailable("x"), errno.EIO),
