@@ -180,6 +180,24 @@ class Call:
         if row["locked"] and self.switches.is_on("locked-refuses"):
             raise ForbiddenError("The study is locked.")
 
+    def projects_of(self, content_type: str, row: Row) -> frozenset[int]:
+        """Return the visible projects an object belongs to: one, but for a patient those of all exams."""
+        if content_type != "patient":
+            return frozenset((row["project"],))
+        rows = self.db.execute(
+            f"SELECT project FROM live_exam WHERE patient = ? AND project IN {self.visible}", (row["id"],)
+        )
+        return frozenset(exam["project"] for exam in rows)
+
+    def require_change(self, content_type: str, row: Row) -> None:
+        """Refuse to describe (tag, rate, parameters) what the user may not write or what is locked."""
+        if all(self.roles.get(project) == OBSERVER for project in self.projects_of(content_type, row)):
+            raise ForbiddenError
+        if content_type == "folder" and row["locked"]:
+            raise ForbiddenError("The folder is locked.")
+        if content_type in ("exam", "serie", "dataset"):
+            self.require_unlocked(row)
+
     # -- objects -------------------------------------------------------------------------------------
 
     def _one(self, sql: str, *parameters: Any) -> Row:

@@ -11,6 +11,7 @@ administrator; the token survives a revoked key.
 ``DELETE /_sandbox/requests``                forget them
 ``GET /_sandbox/datafiles``                  ``[{id, size, sha1, dataset, original_filename}, …]``, all living ones
 ``PUT /_sandbox/datafiles/{id}``             the body becomes the content of a datafile: an archive that changes
+``GET /_sandbox/tree``                       everything the server holds, without ids and dates: ``inventory``
 ``PUT /_sandbox/api-key``                    ``{"username", "key"}``: a user's key; null or absent: a new random one
 ``POST /_sandbox/revoke``                    ``{"username"}``: the user's key and tokens work no more
 ``GET /_sandbox/users``                      ``[{id, username, api_key, is_superuser}, …]``
@@ -29,7 +30,7 @@ from typing import Any
 
 from aiohttp import web
 
-from agorafs.sandbox import auth
+from agorafs.sandbox import auth, inventory
 from agorafs.sandbox.store import Store, new_api_key
 from agorafs.sandbox.switches import SwitchError, Switches
 
@@ -91,6 +92,7 @@ class Control:
             ("DELETE", "requests", self._reset_requests),
             ("GET", "datafiles", self._get_datafiles),
             ("PUT", "datafiles/{id:[0-9]+}", self._replace_content),
+            ("GET", "tree", self._get_tree),
             ("PUT", "api-key", self._set_api_key),
             ("POST", "revoke", self._revoke),
             ("GET", "users", self._get_users),
@@ -166,6 +168,13 @@ class Control:
             return {"id": datafile, "sha1": sha1, "size": len(data)}
 
         return await asyncio.to_thread(replace)
+
+    async def _get_tree(self, request: web.Request) -> Any:
+        def read() -> Any:
+            with self._store.snapshot() as db:
+                return inventory.everything(db)
+
+        return await asyncio.to_thread(read)
 
     async def _set_api_key(self, request: web.Request) -> Any:
         body = await request.json()

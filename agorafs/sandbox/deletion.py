@@ -156,6 +156,11 @@ def _take_project_along(call: Call, project: int, entry: int) -> None:
     for table in ("folder", "exam", "dataset"):
         db.execute(f"UPDATE {table} SET trash = ? WHERE project = ?", (entry, project))
     db.execute("DELETE FROM trash_entry WHERE project = ? AND id <> ?", (project, entry))
+    db.execute(
+        "DELETE FROM tag_instance WHERE tag_definition IN (SELECT id FROM tag_definition WHERE project = ?)",
+        (project,),
+    )
+    db.execute("DELETE FROM tag_definition WHERE project = ?", (project,))
     db.execute("DELETE FROM membership WHERE project = ?", (project,))
     db.execute("DELETE FROM project WHERE id = ?", (project,))
 
@@ -178,6 +183,13 @@ def delete_finally(call: Call, entry: int) -> None:
         gone = f"(SELECT id FROM {table} WHERE trash = ?)"
         db.execute(
             f"DELETE FROM parameter_set WHERE content_type = ? AND object_id IN {gone}", (content_type, entry)
+        )
+        db.execute(
+            f"DELETE FROM tag_instance WHERE tagged_object_content_type = ? AND tagged_object_id IN {gone}",
+            (content_type, entry),
+        )
+        db.execute(
+            f"DELETE FROM rating WHERE content_type = ? AND object_id IN {gone}", (content_type, entry)
         )
         for side in ("from", "to"):
             db.execute(

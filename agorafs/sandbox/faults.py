@@ -10,11 +10,12 @@ truncate       the body stops after ARGUMENT (0.5) of its length, the connection
 wrong-bytes    one byte in the middle of the body is changed; length and headers are right
 slow-body      the body comes in pieces of 64 KiB with ARGUMENT seconds (0.05) before each
 reset          the connection is aborted before an answer
+reset-upload   the connection is aborted when ARGUMENT (0.5) of the request's body was read; nothing is stored
 reset-body     the connection is aborted after half of the body
 status         ARGUMENT (500) as status; 429 and 503 carry ``Retry-After: 1``, or what follows a ``/``
 redirect       307 to the same path below ARGUMENT (``/elsewhere``), which does not exist
-html           200 with a login page as text/html instead of the body
-json-garbage   200 with a body cut in the middle of a JSON object
+html           200 with a login page as text/html instead of the body; the request is not carried out
+json-garbage   200 with a body cut in the middle of a JSON object; the request is carried out
 hang           nothing for ARGUMENT seconds (30), then the connection is closed
 drop-answer    the request is carried out, then the connection is aborted instead of answering
 =============  ==========================================================================================
@@ -31,6 +32,7 @@ _DEFAULT_ARGUMENTS = {
     "wrong-bytes": "",
     "slow-body": "0.05",
     "reset": "",
+    "reset-upload": "0.5",
     "reset-body": "",
     "status": "500",
     "redirect": "/elsewhere",
@@ -39,7 +41,7 @@ _DEFAULT_ARGUMENTS = {
     "hang": "30",
     "drop-answer": "",
 }
-_NUMERIC_KINDS = ("truncate", "slow-body", "hang")
+_NUMERIC_KINDS = ("truncate", "slow-body", "reset-upload", "hang")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,9 @@ Decisions, where the real server's behaviour is unknown:
 
 * Exams and series are matched by UID within the project, patients by ``patient_id``; what exists is extended.
 * With an exam as target, all series and datasets go into that exam; with a series, all datasets into it.
-* A dataset that already holds the same file (name and SHA-1) at the same place is kept: ``created: false``.
+* A dataset that already holds the same file (name and SHA-1) at the same place is kept: ``created: false``. The
+  switch ``existing`` widens "the same place" to the whole project: then nothing appears at the target, and the result
+  names the dataset where the content was found.
 * Loose files without a target folder go into a new folder ``Import <n>`` of the project's root (of My Agora
   when there is no target at all).
 * Files of studies keep their relative path in ``original_filename``, loose files their base name.
@@ -15,6 +17,7 @@ Decisions, where the real server's behaviour is unknown:
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +37,14 @@ from agorafs.sandbox.plan import (
 )
 
 DICOM = 300
+
+
+class Existing(enum.Enum):
+    """Where a content counts as being there already, see the switch ``existing``."""
+
+    HERE = "here"
+    ELSEWHERE = "elsewhere"
+    ANY_NAME = "any-name"
 
 
 class ImportFailedError(Exception):
@@ -62,6 +73,7 @@ class Importer:
     target: Target
     sent_as: dict[Path, str]
     locked_refuses: bool
+    existing: Existing = Existing.HERE
     datafiles: list[dict[str, Any]] = field(default_factory=list)
     touched: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -199,6 +211,8 @@ class Importer:
             f"SELECT id FROM live_dataset WHERE {column} = ? AND type = ? AND name = ? ORDER BY id",
             (owner, planned.type, planned.name),
         ).fetchall()
+        if planned.type != DICOM and self._is_elsewhere(planned):
+            return
         files = [(file, "/".join((*planned.folder_path, file.original_filename))) for file in planned.files]
         dataset = self._matching([int(row["id"]) for row in rows], planned, files)
         if dataset is None:
@@ -217,6 +231,27 @@ class Importer:
             self.db.execute("UPDATE series SET modified_date = ? WHERE id = ?", (self.now, series))
         self._files(dataset, files)
         self.touched["dataset", dataset] = planned.name
+
+    def _is_elsewhere(self, planned: PlannedDataset) -> bool:
+        """Record the files of *planned* as existing when one dataset of the project has them all."""
+        if self.existing is Existing.HERE:
+            return False
+        condition = "AND f.original_filename = ?3" if self.existing is Existing.ELSEWHERE else ""
+        found: list[dict[int, int]] = []  # per file: dataset -> datafile
+        for file in planned.files:
+            rows = self.db.execute(
+                "SELECT f.dataset, f.id FROM datafile f JOIN live_dataset d ON d.id = f.dataset "
+                f"WHERE d.project = ?1 AND f.sha1 = ?2 {condition} ORDER BY f.id DESC",
+                (self.target.project, file.upload.sha1, file.original_filename)[: 3 if condition else 2],
+            )
+            found.append({row["dataset"]: row["id"] for row in rows})
+        common = set.intersection(*map(set, found))
+        if not common:
+            return False
+        dataset = min(common)
+        for file, datafiles in zip(planned.files, found, strict=True):
+            self._note(file, dataset, datafiles[dataset], created=False)
+        return True
 
     def _matching(
         self, candidates: Sequence[int], planned: PlannedDataset, files: Sequence[tuple[PlannedFile, str]]
@@ -253,9 +288,10 @@ class Importer:
             ).fetchone()
             folder = objects.ensure_folders(self.db, self.now, row["root_folder"], [f"Import {self.package}"])
         for dataset in datasets:
-            self._loose_dataset(
-                objects.ensure_folders(self.db, self.now, folder, dataset.folder_path), dataset
-            )
+            if not self._is_elsewhere(dataset):
+                self._loose_dataset(
+                    objects.ensure_folders(self.db, self.now, folder, dataset.folder_path), dataset
+                )
 
     def _loose_dataset(self, folder: int, planned: PlannedDataset) -> None:
         rows = self.db.execute(
@@ -306,15 +342,18 @@ class Importer:
                     sha1=upload.sha1,
                     mime_type=planned.mime_type,
                 )
-            self.datafiles.append(
-                {
-                    "id": datafile,
-                    "path": self.sent_as[upload.path],
-                    "sha1": upload.sha1,
-                    "dataset": dataset,
-                    "created": created,
-                }
-            )
+            self._note(planned, dataset, datafile, created=created)
+
+    def _note(self, file: PlannedFile, dataset: int, datafile: int, *, created: bool) -> None:
+        self.datafiles.append(
+            {
+                "id": datafile,
+                "path": self.sent_as[file.upload.path],
+                "sha1": file.upload.sha1,
+                "dataset": dataset,
+                "created": created,
+            }
+        )
 
     def _parameter_sets(self, content_type: str, object_id: int, sets: Sequence[PlannedParameterSet]) -> None:
         for planned in sets:

@@ -5,7 +5,8 @@ the client gets its 200. ``complete`` is a committed state. A server that died a
 state 2 at its next start and imports it from the chunks, which are removed only after the import's commit.
 
 Threads.  The request threads call everything but ``_import``; that runs on the one thread of ``_worker``. The
-poll counters behind the shown progress are guarded by ``_polls_lock``; all else is in the database.
+poll counters behind the shown progress are guarded by ``_polls_lock``; all else is in the database. An import that
+the switch ``import-hold`` holds waits on the worker's thread until the switch is off or ``_stopping`` is set.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from agorafs.sandbox import assembly, objects
 from agorafs.sandbox.analysis import analyse
 from agorafs.sandbox.assembly import AssemblyError, FlowFile
 from agorafs.sandbox.contents import sync_directory, sync_file
-from agorafs.sandbox.importing import Importer, ImportFailedError, Target
+from agorafs.sandbox.importing import Existing, Importer, ImportFailedError, Target
+from agorafs.sandbox.plan import UploadedFile
 from agorafs.sandbox.store import Store
 from agorafs.sandbox.switches import Switches
 
 _log = logging.getLogger(__name__)
+
+_HOLD_INTERVAL_S = 0.02
 
 UPLOADING, CHECKING, ANALYSING, IMPORTING, FINISHED, FAILED = 1, 2, 3, 4, 5, -1
 
@@ -40,6 +44,7 @@ class Imports:
         self._store = store
         self._switches = switches
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-import")
+        self._stopping = threading.Event()
         self._polls_lock = threading.Lock()
         self._polls: dict[int, int] = {}  # package -> polls since complete; guarded by _polls_lock
 
@@ -60,7 +65,8 @@ class Imports:
             self._worker.submit(self._import, row["id"])
 
     def stop(self) -> None:
-        """Finish the import that is running; those that wait are taken up by the next start."""
+        """Finish the import that is running; those that wait or are held are taken up by the next start."""
+        self._stopping.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     # -- chunks --------------------------------------------------------------------------------------
@@ -134,6 +140,16 @@ class Imports:
     def _submit(self, package: int) -> None:
         self._worker.submit(self._import, package)
 
+    def stored_bytes(self, db: sqlite3.Connection) -> int:
+        """Return what counts against the quota: all datafiles, and the chunks of packages not imported yet."""
+        row = db.execute(
+            "SELECT (SELECT COALESCE(SUM(size), 0) FROM datafile) + (SELECT COALESCE(SUM(c.size), 0) FROM chunk c "
+            "JOIN flow_file f ON f.id = c.flow_file JOIN import_package p ON p.id = f.package "
+            "WHERE p.state IN (?, ?))",
+            (UPLOADING, CHECKING),
+        ).fetchone()
+        return int(row[0])
+
     def progress(self, package: sqlite3.Row) -> dict[str, Any]:
         """Return what a poll shows, and count the poll.
 
@@ -161,6 +177,9 @@ class Imports:
     # -- importing, on the worker's thread -----------------------------------------------------------
 
     def _import(self, package: int) -> None:
+        while self._switches.is_on("import-hold"):
+            if self._stopping.wait(_HOLD_INTERVAL_S):
+                return
         try:
             self._import_now(package)
         except (ImportFailedError, AssemblyError, OSError) as error:
@@ -189,6 +208,7 @@ class Imports:
         for file in assembled.files:
             sync_file(file.path)  # slow for large ones, and better here than under the store's write lock
         import_json, files = _take_import_file(assembled, request.get("import_file"))
+        files, ignored = _set_ignored_aside(files, assembled, self._switches.text("result-ignore"))
         plan = analyse(files, import_json=import_json, relations=request.get("relations"))
         with self._store.transaction() as db:
             importer = Importer(
@@ -200,8 +220,10 @@ class Imports:
                 Target(**request["target"]),
                 assembled.sent_as,
                 self._switches.is_on("locked-refuses"),
+                Existing(self._switches.text("existing")),
             )
             result = importer.carry_out(plan)
+            result["ignored"] += ignored
             for flow_file, content_hash in assembled.content_hashes.items():
                 db.execute("UPDATE flow_file SET content_hash = ? WHERE id = ?", (content_hash, flow_file))
             self._end(db, package, FINISHED, result=result)
@@ -239,9 +261,22 @@ class Imports:
             )
 
 
+def _set_ignored_aside(
+    files: list[UploadedFile], assembled: assembly.Assembled, text: str
+) -> tuple[list[UploadedFile], list[dict[str, str]]]:
+    """Separate the files whose target contains *text*: real servers leave files out, for reasons of their own."""
+    if not text:
+        return files, []
+    kept = [file for file in files if text not in file.target]
+    reason = "The file was ignored because the switch result-ignore says so."
+    return kept, [
+        {"path": assembled.sent_as[file.path], "reason": reason} for file in files if text in file.target
+    ]
+
+
 def _take_import_file(
     assembled: assembly.Assembled, name: str | None
-) -> tuple[Mapping[str, Any] | None, list[Any]]:
+) -> tuple[Mapping[str, Any] | None, list[UploadedFile]]:
     """Separate the import JSON, named by target path or base name, from the files to import."""
     files = list(assembled.files)
     if not name:

@@ -39,7 +39,7 @@ class _CannotRunError(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="where everything is kept; required")
     parser.add_argument("--port", type=int, default=0, help="TCP port; without it a free one is taken")
     parser.add_argument(
         "--seed", choices=("demo", "none"), default="none", help="fill an empty DIR with demo data first"
@@ -85,6 +85,9 @@ def _switch_table() -> str:
 
 
 def _create(args: argparse.Namespace) -> Sandbox:
+    # not argparse's to require: "--switch help" needs no directory
+    if args.data is None:
+        raise _CannotRunError("--data DIR is missing: where everything is kept", 2)
     if not 0 <= args.port <= 65535:
         raise _CannotRunError(f"{args.port} is no TCP port", 2)
     _require("aiohttp", "sandbox")

@@ -13,7 +13,7 @@ project that an object inherits from its exam.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -155,6 +155,31 @@ CREATE TABLE parameter_set (
     parameters TEXT NOT NULL              -- JSON list of {"Name": …, "Value": …}
 );
 CREATE INDEX parameter_set_object ON parameter_set (content_type, object_id);
+
+CREATE TABLE tag_definition (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    label TEXT NOT NULL,
+    user INTEGER REFERENCES user(id),     -- the owner of a tag that belongs to no project
+    project INTEGER REFERENCES project(id),
+    group_name TEXT,
+    color TEXT,
+    visibility INTEGER NOT NULL,
+    scope INTEGER NOT NULL
+);
+CREATE TABLE tag_instance (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tag_definition INTEGER NOT NULL REFERENCES tag_definition(id),
+    tagged_object_content_type TEXT NOT NULL,
+    tagged_object_id INTEGER NOT NULL,
+    UNIQUE (tagged_object_content_type, tagged_object_id, tag_definition)
+);
+CREATE TABLE rating (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    content_type TEXT NOT NULL,
+    object_id INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    UNIQUE (content_type, object_id)
+);
 
 CREATE TABLE relation (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

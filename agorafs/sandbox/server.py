@@ -40,6 +40,8 @@ _MAX_BODY_BYTES = 256 << 20  # of requests other than chunks
 _REQUEST_THREADS = 4
 _UNAUTHENTICATED = {"detail": "Authentication credentials were not provided."}
 _BODY_FAULTS = ("truncate", "wrong-bytes", "slow-body", "reset-body")
+_CUTTING_FAULTS = ("truncate", "reset-body")
+_GARBAGE = b'{"count": 3, "results": [{"id": 1, "na'
 _LOGIN_PAGE = (
     b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in</form></body></html>"
 )
@@ -158,6 +160,8 @@ class Sandbox:
             answer = Answer(error.status, error.body)
         if fault is not None and fault.kind == "drop-answer":
             _abort(request)
+        if fault is not None and fault.kind == "json-garbage":
+            return web.Response(status=200, body=_GARBAGE, content_type="application/json")
         if isinstance(answer, ContentAnswer):
             return ContentResponse(
                 answer,
@@ -166,6 +170,8 @@ class Sandbox:
                 fault=fault if fault is not None and fault.kind in _BODY_FAULTS else None,
             )
         if answer.body is None:
+            if fault is not None and fault.kind in _CUTTING_FAULTS:
+                _abort(request)  # there is no body to cut, so the answer as a whole is lost
             return web.Response(status=answer.status)
         body = await self._in_thread(_encode, answer.body)
         response = web.Response(status=answer.status, body=body, content_type="application/json")
@@ -238,11 +244,17 @@ class Sandbox:
                 # Completed while the chunk was on its way: the import has begun without it.
                 row = db.execute("SELECT state FROM import_package WHERE id = ?", (package,)).fetchone()
                 if row["state"] != UPLOADING:
-                    path.unlink(missing_ok=True)
                     raise ApiError(400, "The import package is complete.")
                 self.imports.add_chunk(db, package, fields, path)
+                quota = self.switches.number("quota")
+                if quota and self.imports.stored_bytes(db) > quota:
+                    raise ApiError(403, "Quota exceeded.")
 
-        await self._in_thread(record)
+        try:
+            await self._in_thread(record)
+        except ApiError:
+            path.unlink(missing_ok=True)
+            raise
         return Answer(200, {"status": "ok"})
 
     def _authenticate(self, header: str | None) -> User | None:
@@ -270,10 +282,9 @@ class Sandbox:
             return web.Response(status=307, headers={"Location": location})
         if fault.kind == "html":
             return web.Response(body=_LOGIN_PAGE, content_type="text/html")
-        if fault.kind == "json-garbage":
-            return web.Response(
-                body=b'{"count": 3, "results": [{"id": 1, "na', content_type="application/json"
-            )
+        if fault.kind == "reset-upload":
+            await _read_part_of_body(request, float(fault.argument))
+            _abort(request)
         return None
 
 
@@ -282,6 +293,16 @@ def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
     raise ConnectionResetError("the sandbox aborted this connection: a fault was injected")
+
+
+async def _read_part_of_body(request: web.Request, part: float) -> None:
+    """Take *part* of an announced body off the wire; of one without a length (chunked) the first piece."""
+    if request.content_length is None:
+        await request.content.readany()
+        return
+    missing = int(request.content_length * part)
+    while missing > 0 and (piece := await request.content.read(missing)):
+        missing -= len(piece)
 
 
 async def _damaged(

@@ -51,6 +51,24 @@ SWITCHES = {
         Switch("locked-refuses", "on", _ON_OFF, "writing below a locked exam is refused with 403"),
         Switch("import-speed", "1", (), "polls per import state before the next is shown, 0: at once", True),
         Switch("import-fail", "off", _ON_OFF, "every import that is completed ends in state -1"),
+        Switch(
+            "import-hold", "off", _ON_OFF, "imports stay in state 4, nothing is stored, until it is off again"
+        ),
+        Switch(
+            "result-sha1", "right", ("right", "wrong"), "results of imports list a wrong SHA-1 for each file"
+        ),
+        Switch(
+            "result-datafiles", "listed", ("listed", "missing"), "results of imports have the key datafiles"
+        ),
+        Switch("result-ignore", "", (), "imports ignore files whose target path contains this text"),
+        Switch(
+            "existing",
+            "here",
+            ("here", "elsewhere", "any-name"),
+            "a file counts as there already when its content is at the same place, or anywhere in the project "
+            "under the same name, or under any name",
+        ),
+        Switch("quota", "0", (), "most bytes stored and uploaded, a chunk beyond it: 403; 0: no limit", True),
         Switch("version", "7.14.6", (), "what version/ says"),
         Switch("myagora-listed", "on", _ON_OFF, "My Agora is in the list of projects"),
         Switch("chunk-max", "0", (), "largest chunk in bytes, above it 413; 0: no limit", True),

@@ -188,6 +188,14 @@ class SandboxProcess:
         answer: list[dict[str, Any]] = self.control("GET", "datafiles")
         return answer
 
+    def tree(self) -> dict[str, Any]:
+        """Return everything on the server without ids and dates: ``projects`` by name, and ``trash``.
+
+        Two servers that hold the same give equal trees; the shape is told in ``agorafs.sandbox.inventory``.
+        """
+        answer: dict[str, Any] = self.control("GET", "tree")
+        return answer
+
     def replace_content(self, datafile: int, content: bytes) -> str:
         """Change a datafile behind everybody's back; return its new SHA-1."""
         return str(self.control("PUT", f"datafiles/{datafile}", data=content)["sha1"])

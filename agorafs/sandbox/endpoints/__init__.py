@@ -12,11 +12,13 @@ from agorafs.sandbox.endpoints import (
     exams,
     folders,
     imports,
+    parametersets,
     patients,
     projects,
     series,
     shared,
     system,
+    tags,
     trash,
 )
 
@@ -29,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     *datasets.ROUTES,
     *patients.ROUTES,
     *shared.ROUTES,
+    *tags.ROUTES,
+    *parametersets.ROUTES,
     *trash.ROUTES,
     *imports.ROUTES,
 )

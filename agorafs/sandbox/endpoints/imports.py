@@ -107,11 +107,15 @@ def get_progress(call: Call) -> Answer:
 
 
 def get_result(call: Call) -> Answer:
+    """Answer what became of each file; the switches ``result-sha1`` and ``result-datafiles`` make it a bad answer."""
     row = own_package(call, call.id)
     result = json.loads(row["result"]) if row["result"] else {"datafiles": [], "ignored": []}
-    return Answer(
-        200, {"datafiles": result["datafiles"], "ignored": result["ignored"], "error": row["error"]}
-    )
+    body: dict[str, Json] = {"ignored": result["ignored"], "error": row["error"]}
+    if call.switches.text("result-datafiles") == "listed":
+        body["datafiles"] = result["datafiles"]
+        if call.switches.text("result-sha1") == "wrong":
+            body["datafiles"] = [{**file, "sha1": file["sha1"][::-1]} for file in result["datafiles"]]
+    return Answer(200, body)
 
 
 def get_objects(call: Call) -> Answer:

@@ -114,12 +114,6 @@ def list_patients(call: Call) -> Answer:
     return answer_list(call, rows, lambda page: serialise.patients(call, page), fields=PATIENT_FIELDS)
 
 
-def list_nothing(call: Call) -> Answer:
-    """Answer the tags of a project: this server keeps none."""
-    call.project(call.id)
-    return answer_list(call, [], lambda page: [])
-
-
 def get_exam_by_uid(call: Call) -> Answer:
     call.project(call.id)
     row = call.db.execute(
@@ -161,8 +155,6 @@ ROUTES = (
     Route("POST", "projectmembership", create_membership),
     Route("GET", "project/{id}/exam", list_exams),
     Route("GET", "project/{id}/patient", list_patients),
-    Route("GET", "project/{id}/tag-definition", list_nothing),
-    Route("GET", "project/{id}/tag-instance", list_nothing),
     Route("GET", "project/{id}/exam/uid/{uid}", get_exam_by_uid),
     Route("GET", "project/{id}/series/uid/{uid}", get_series_by_uid),
     Route("GET", "project/{id}/tree", get_tree),

@@ -1,4 +1,4 @@
-"""What several kinds of objects have in common: links, parameter sets, relations, tags, ratings.
+"""What several kinds of objects have in common: links and relations.
 
 Each maker below returns the endpoint of one kind; ``ROUTES`` applies them to the kinds that have it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agorafs.sandbox import objects, serialise
-from agorafs.sandbox.calls import Answer, ApiError, Call, Handler, NotFoundError, Route
+from agorafs.sandbox.calls import Answer, ApiError, Call, Handler, Route
 from agorafs.sandbox.endpoints.folders import FOLDER_FIELDS, item_body
 from agorafs.sandbox.lists import answer_bare, answer_list
 
@@ -44,30 +44,6 @@ def _folders(content_type: str) -> Handler:
     return list_folders
 
 
-def _parameter_sets(content_type: str) -> Handler:
-    def list_parameter_sets(call: Call) -> Answer:
-        """List heads only; the parameters come with the single set."""
-        call.of_kind(content_type, call.id)
-        rows = call.db.execute(
-            "SELECT * FROM parameter_set WHERE content_type = ? AND object_id = ? ORDER BY id",
-            (content_type, call.id),
-        )
-        return answer_bare(
-            rows, lambda page: [serialise.parameter_set(row, with_parameters=False) for row in page]
-        )
-
-    return list_parameter_sets
-
-
-def _empty_list(content_type: str) -> Handler:
-    def list_nothing(call: Call) -> Answer:
-        """Answer tags or ratings: this server keeps none."""
-        call.of_kind(content_type, call.id)
-        return answer_bare([], lambda page: [])
-
-    return list_nothing
-
-
 def _relations(content_type: str) -> Handler:
     def list_relations(call: Call) -> Answer:
         call.of_kind(content_type, call.id)
@@ -91,33 +67,15 @@ def _relations(content_type: str) -> Handler:
     return list_relations
 
 
-def get_parameter_set(call: Call) -> Answer:
-    row = call.db.execute("SELECT * FROM parameter_set WHERE id = ?", (call.id,)).fetchone()
-    if row is None:
-        raise NotFoundError
-    call.of_kind(row["content_type"], row["object_id"])
-    return Answer(200, serialise.parameter_set(row, with_parameters=True))
-
-
-def list_nothing(call: Call) -> Answer:
-    """Answer the tags a user sees: this server keeps none."""
-    return answer_list(call, [], lambda page: [])
-
-
-def _routes(
+def routes_of_kinds(
     method: str, tail: str, kinds: dict[str, str], make: Callable[[str], Handler]
 ) -> tuple[Route, ...]:
+    """Return one route for each of *kinds*: ``exam/{id}/<tail>`` and so on."""
     return tuple(Route(method, f"{word}/{{id}}/{tail}", make(kind)) for word, kind in kinds.items())
 
 
 ROUTES = (
-    *_routes("POST", "link_to/{folder_id}", LINKABLE, _link),
-    *_routes("GET", "folders", LINKABLE, _folders),
-    *_routes("GET", "parametersets", DESCRIBED, _parameter_sets),
-    *_routes("GET", "tags", DESCRIBED, _empty_list),
-    *_routes("GET", "rating", DESCRIBED, _empty_list),
-    *_routes("GET", "datarelations", RELATED, _relations),
-    Route("GET", "parameterset/{id}", get_parameter_set),
-    Route("GET", "tag-definition", list_nothing),
-    Route("GET", "tag-instance", list_nothing),
+    *routes_of_kinds("POST", "link_to/{folder_id}", LINKABLE, _link),
+    *routes_of_kinds("GET", "folders", LINKABLE, _folders),
+    *routes_of_kinds("GET", "datarelations", RELATED, _relations),
 )
