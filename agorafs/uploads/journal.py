@@ -493,7 +493,8 @@ class Journal:
             for table, known in ids.items():
                 for row in other._all(f"SELECT * FROM {table} ORDER BY id"):
                     fields = dict(row)
-                    known[fields.pop("id")] = _insert(db, table, fields)
+                    old_id = fields.pop("id")
+                    known[old_id] = _insert(db, table, fields)
             for table, column, target in _REFERENCES:  # a node's parent may have been made after it
                 for new_id in ids[table].values():
                     (old,) = db.execute(f"SELECT {column} FROM {table} WHERE id = ?", (new_id,)).fetchone()

@@ -43,7 +43,9 @@ class Home:
 
     def close(self) -> None:
         """Let others have the directory. The journal is closed by its user."""
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def open_home(
@@ -61,23 +63,26 @@ def open_home(
         UsageError: The state directory can not be used.
     """
     try:
-        base = state_directory / "spool"
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = hashlib.sha256(f"{url}\0{user}".encode()).hexdigest()[:16]
-        home: Home | None = None
-        for number in range(_MAX_SPOOLS):
-            directory = base / f"{name}-{number}"
-            if not directory.exists() and home is not None:
-                continue
-            lock = _take(directory)
-            if lock is None:
-                continue
-            found = _open(directory, lock, limits, disk, read_boot_id())
-            found.journal.set_meta(url=url, user=user)
-            if home is None:
-                home = found
-            else:
-                _take_over(home, found)
+        with contextlib.ExitStack() as on_failure:
+            base = state_directory / "spool"
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = hashlib.sha256(f"{url}\0{user}".encode()).hexdigest()[:16]
+            home: Home | None = None
+            for number in range(_MAX_SPOOLS):
+                directory = base / f"{name}-{number}"
+                if home is not None and not directory.exists():
+                    continue
+                lock = _take(directory)
+                if lock is None:
+                    continue
+                found = _open(directory, lock, limits, disk, read_boot_id())
+                on_failure.callback(found.close)
+                found.journal.set_meta(url=url, user=user)
+                if home is None:
+                    home = found
+                else:
+                    _take_over(home, found)
+            on_failure.pop_all()
     except OSError as error:
         raise UsageError(
             f"the spool in {state_directory} can not be used ({error.strerror}): choose another with "

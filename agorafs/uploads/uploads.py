@@ -454,6 +454,7 @@ class Uploads:
     def _locked_begin_change(self, node: LocalNode) -> None:
         if node.error:
             self._locked_clear_error(node.error)
+            node.error = ""
         node.is_whole = node.is_durable = False
         borrowed = node.borrowed_from
         if borrowed is None:
@@ -623,7 +624,7 @@ class Uploads:
             )
             if sealed.refused:
                 self._refusals.add(sealed.refused)
-                for node in sealed.files:
+                for node in [*sealed.files, *sealed.consumed]:
                     node.error = sealed.refused
                     self.journal.update_node(node.row())
                 return
