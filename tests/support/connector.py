@@ -57,7 +57,7 @@ def links_in_folder(server: SandboxProcess, folder: int) -> list[tuple[str, str]
 
 def files_in_exams(server: SandboxProcess, project: int) -> list[StoredFile]:
     """Return the files of all exams of a project, sorted: ``exam/series/file``, ``exam/file``."""
-    found = []
+    found: list[StoredFile] = []
     with connected(server) as agora:
         for exam in agora.get_project(project).get_exams():
             for dataset in exam.get_datasets():

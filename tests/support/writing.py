@@ -48,11 +48,13 @@ def make_folder(server: SandboxProcess, parent: int, name: str) -> int:
 class Drive:
     """A mounted project."""
 
-    def __init__(self, server: SandboxProcess, mount: Mount, *, folders: int = 0) -> None:
-        """Make the project with empty *folders*; *mount* is not mounted yet."""
+    def __init__(
+        self, server: SandboxProcess, mount: Mount, *, folders: int = 0, project: Project | None = None
+    ) -> None:
+        """Make the project, if it is not there, with empty *folders*; *mount* is not mounted yet."""
         self.server = server
         self.mount = mount
-        self.project = make_project(server)
+        self.project = project or make_project(server)
         names = [f"place{number}" for number in range(folders)]
         self._free = iter([Place(self, name, make_folder(server, self.project.root, name)) for name in names])
 
