@@ -25,9 +25,10 @@ from agorafs.errors import ExitStatus, UsageError
 from agorafs.uploads.durable import Disk, boot_id
 from agorafs.uploads.journal import Journal, NodeRow
 from agorafs.uploads.spool import Spool, SpoolLimits
-from agorafs.uploads.uploads import HELD_BACK
 
 log = logging.getLogger(__name__)
+
+HELD_BACK = "agorafs ended while this file was being written; it may be incomplete"
 
 _MAX_SPOOLS = 100
 

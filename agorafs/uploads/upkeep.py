@@ -9,7 +9,8 @@ import logging
 import threading
 
 from agorafs.errors import AgoraFSError
-from agorafs.uploads.uploads import Uploads
+from agorafs.uploads.sealer import Sealer
+from agorafs.uploads.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,11 @@ _SEAL_EVERY_S = 0.25
 
 
 class Upkeep:
-    """The threads for one ``Uploads``. ``close`` ends them."""
+    """The threads for one ``Store``. ``close`` ends them."""
 
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
+    def __init__(self, store: Store, sealer: Sealer) -> None:
+        self._store = store
+        self._sealer = sealer
         self._threads = [
             threading.Thread(target=self._seal, name="seal", daemon=True),
             threading.Thread(target=self._make_durable, name="durable", daemon=True),
@@ -35,27 +37,27 @@ class Upkeep:
 
     def close(self) -> None:
         """End both, as soon as they have done what they are doing."""
-        self._uploads.closing.set()
-        self._uploads.wake.set()
+        self._store.closing.set()
+        self._store.wake.set()
         for thread in self._threads:
             thread.join()
 
     def _seal(self) -> None:
-        uploads = self._uploads
-        while not uploads.closing.is_set():
+        store = self._store
+        while not store.closing.is_set():
             try:
-                uploads.seal_quiet()
+                self._sealer.seal_quiet()
             except AgoraFSError as error:
                 log.warning("what was written can not travel yet: %s", error)
             except Exception:
                 log.exception("sealing a batch failed; it is tried again")
-            uploads.wake.wait(_SEAL_EVERY_S)
-            uploads.wake.clear()
+            store.wake.wait(_SEAL_EVERY_S)
+            store.wake.clear()
 
     def _make_durable(self) -> None:
-        uploads = self._uploads
-        while not uploads.closing.wait(_DURABLE_EVERY_S):
+        store = self._store
+        while not store.closing.wait(_DURABLE_EVERY_S):
             try:
-                uploads.make_durable()
+                store.make_durable()
             except Exception:
                 log.exception("what was closed could not be made to survive a power cut; it is tried again")

@@ -19,5 +19,4 @@ def checked_invariants(monkeypatch):
 def local(tmp_path) -> Iterator[Local]:
     one = Local(tmp_path / "state")
     yield one
-    one.uploads.close()
-    one.home.close()
+    one.close()

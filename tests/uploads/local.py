@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from agorafs.client.records import Kind
+from agorafs.uploads.arrivals import Arrivals
 from agorafs.uploads.durable import Disk
 from agorafs.uploads.local_file import LocalFile
 from agorafs.uploads.nodes import LocalNode, Place
 from agorafs.uploads.recovery import Home, open_home
+from agorafs.uploads.report import Report
+from agorafs.uploads.sealer import Sealer
 from agorafs.uploads.spool import SpoolLimits
+from agorafs.uploads.store import Store
 from agorafs.uploads.uploads import Uploads
 from agorafs.uploads.values import Anchor, Replaced
 from tests.support.manual_clock import ManualClock
@@ -65,20 +70,21 @@ class Local:
             disk=self.disk,
             read_boot_id=lambda: self.boot,
         )
-        self.uploads = Uploads(
+        self.store = Store(
             self.home.journal,
             self.home.spool,
             self.disk,
             fetch=self._fetch,
             clock=self.clock,
-            quiet_s=QUIET_S,
-            fill_import=self._fill_import,
             wall_ns=lambda: WALL_NS,
         )
+        self.journal = self.store.journal
+        self.uploads = Uploads(self.store)
+        self.sealer = Sealer(self.store, quiet_s=QUIET_S, fill_import=self._fill_import)
+        self.arrivals = Arrivals(self.store)
+        self.report = Report(self.store, self.uploads.remove)
 
     def _fetch(self, datafile: int, size: int, sha1: str, descriptor: int) -> None:
-        import os
-
         self.fetched.append(datafile)
         os.pwrite(descriptor, self.stored[datafile], 0)
 
@@ -87,6 +93,11 @@ class Local:
 
     def die(self) -> None:
         """The process is killed: nothing is closed in good order, the kernel drops the lock."""
+        self.home.close()
+
+    def close(self) -> None:
+        """The process ends in good order."""
+        self.store.close()
         self.home.close()
 
     def restart(self) -> None:
@@ -120,10 +131,10 @@ class Local:
 
     def fall_quiet(self) -> None:
         self.clock.advance(QUIET_S)
-        self.uploads.seal_quiet()
+        self.sealer.seal_quiet()
 
     def batch_targets(self) -> list[list[str]]:
-        journal = self.uploads.journal
+        journal = self.journal
         return [[upload.target for upload in journal.uploads(batch.id)] for batch in journal.batches()]
 
 

@@ -36,8 +36,8 @@ def test_what_was_being_written_is_kept_and_not_sent_by_itself(local):
     assert (node.error, local.read(node)) == (HELD_BACK, b"half")
     local.fall_quiet()
     assert local.batch_targets() == []
-    local.uploads.retry()
-    local.uploads.seal_quiet()
+    local.report.retry()
+    local.sealer.seal_quiet()
     assert local.batch_targets() == [["a"]]
 
 
@@ -60,8 +60,8 @@ def test_a_batch_goes_on_where_it_was(local):
     assert local.batch_targets() == [["a"]]
     (node,) = local.uploads.children(FOLDER)
     local.rewrite(node, b"new")
-    (batch,) = local.uploads.journal.batches()
-    (upload,) = local.uploads.journal.uploads(batch.id)
+    (batch,) = local.journal.batches()
+    (upload,) = local.journal.uploads(batch.id)
     assert upload.content.read_bytes() == b"bytes"
 
 
@@ -84,8 +84,7 @@ def cut(tmp_path):
 
     yield local, power_cut
     for one in after:
-        one.uploads.close()
-        one.home.close()
+        one.close()
 
 
 def test_what_was_synced_survives_a_power_cut(cut):
@@ -101,7 +100,7 @@ def test_what_was_synced_survives_a_power_cut(cut):
 def test_what_was_closed_survives_a_power_cut_after_the_next_group_commit(cut):
     local, power_cut = cut
     local.write(FOLDER, "a", b"closed")
-    local.uploads.make_durable()
+    local.store.make_durable()
     local.write(FOLDER, "b", b"too late")
     after = power_cut()
     assert names(after) == ["a"]
@@ -113,7 +112,7 @@ def test_a_file_whose_bytes_did_not_reach_the_disk_is_not_there_at_all(cut):
     """The log may reach the disk before the bytes: nobody is to see a file with half of its bytes."""
     local, power_cut = cut
     node = local.write(FOLDER, "a", b"all of the bytes")
-    local.uploads.journal.barrier()
+    local.journal.barrier()
     image = local.disk._image
     half = image / local.uploads.spool.path(node.content).relative_to(local.state)
     half.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +129,9 @@ def half_bytes():
 def test_a_file_that_was_changed_after_its_sync_is_not_taken_for_the_synced_one(cut):
     local, power_cut = cut
     node = local.write(FOLDER, "a", b"first")
-    local.uploads.make_durable()
+    local.store.make_durable()
     local.rewrite(node, b"second version")
-    local.uploads.journal.barrier()
+    local.journal.barrier()
     after = power_cut()
     assert names(after) == []
 
@@ -141,11 +140,11 @@ def test_what_travels_was_synced_before(cut):
     local, power_cut = cut
     local.write(FOLDER, "a", b"bytes")
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
-    local.uploads.journal.begin_upload(batch.id, 5, [])
+    (batch,) = local.journal.batches()
+    local.journal.begin_upload(batch.id, 5, [])
     after = power_cut()
-    (batch,) = after.uploads.journal.batches()
-    (upload,) = after.uploads.journal.uploads(batch.id)
+    (batch,) = after.journal.batches()
+    (upload,) = after.journal.uploads(batch.id)
     assert (batch.package, upload.content.read_bytes()) == (5, b"bytes")
 
 
@@ -160,9 +159,9 @@ def test_syncing_a_file_that_is_changed_meanwhile_promises_nothing_of_the_change
             local.rewrite(node, b"second")
 
     monkeypatch.setattr(local.disk, "sync_file", change_meanwhile)
-    local.uploads.make_durable()
+    local.store.make_durable()
     assert not node.is_durable
-    local.uploads.make_durable()
+    local.store.make_durable()
     assert node.is_durable
 
 
@@ -174,8 +173,7 @@ def test_mounts_that_are_alive_at_the_same_time_have_spools_of_their_own(local):
     other.write(FOLDER, "b", b"2")
     local.write(FOLDER, "a", b"1")
     assert (names(local), names(other)) == (["a"], ["b"])
-    other.uploads.close()
-    other.home.close()
+    other.close()
 
 
 def test_one_mount_takes_over_what_several_left_behind(local):

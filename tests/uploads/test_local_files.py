@@ -18,8 +18,8 @@ FILED = Outcome(OutcomeKind.FILED, dataset=70, datafile=71, item=72, folder=7)
 
 
 def only_upload(local):
-    (batch,) = local.uploads.journal.batches()
-    (upload,) = local.uploads.journal.uploads(batch.id)
+    (batch,) = local.journal.batches()
+    (upload,) = local.journal.uploads(batch.id)
     return batch, upload
 
 
@@ -112,10 +112,10 @@ def test_what_was_written_below_one_folder_is_one_batch_when_it_has_been_quiet(l
     local.write(inner, "b", b"2")
     local.write(tree, "a", b"1")
     local.clock.advance(2.9)
-    local.uploads.seal_quiet()
+    local.sealer.seal_quiet()
     assert local.batch_targets() == []
     local.clock.advance(0.2)
-    local.uploads.seal_quiet()
+    local.sealer.seal_quiet()
     assert sorted(local.batch_targets()[0]) == ["tree/a", "tree/inner/b"]
 
 
@@ -157,8 +157,8 @@ def test_a_temporary_name_travels_only_once_it_was_renamed(local):
 
 def test_sync_does_not_wait_for_quiet(local):
     local.write(FOLDER, "a", b"1")
-    local.uploads.sync_seal()
-    local.uploads.seal_quiet()
+    local.sealer.sync_seal()
+    local.sealer.seal_quiet()
     assert local.batch_targets() == [["a"]]
 
 
@@ -167,18 +167,18 @@ def test_directories_without_files_are_made_on_the_server(local):
     local.uploads.make_directory(tree, "empty")
     local.write(local.uploads.make_directory(tree, "full"), "a", b"1")
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
-    assert local.uploads.empty_directories(batch.id) == ["tree/empty"]
-    local.uploads.finish(batch.id, {"tree": 100, "tree/empty": 101, "tree/full": 102})
+    (batch,) = local.journal.batches()
+    assert local.arrivals.empty_directories(batch.id) == ["tree/empty"]
+    local.arrivals.finish(batch.id, {"tree": 100, "tree/empty": 101, "tree/full": 102})
 
 
 def test_a_lone_directory_travels_without_an_import(local):
     node = local.uploads.make_directory(FOLDER, "new")
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
+    (batch,) = local.journal.batches()
     assert batch.state.value == "settling"
-    assert local.uploads.empty_directories(batch.id) == ["new"]
-    local.uploads.finish(batch.id, {"new": 100})
+    assert local.arrivals.empty_directories(batch.id) == ["new"]
+    local.arrivals.finish(batch.id, {"new": 100})
     assert local.uploads.find(FOLDER, "new") is None
     stored = local.uploads.folder_stored_as(100)
     assert stored is not None
@@ -192,7 +192,7 @@ def test_an_upload_keeps_its_bytes_while_the_file_is_written_again(local):
     local.rewrite(node, b"second, longer")
     assert upload.content.read_bytes() == b"first"
     assert local.read(node) == b"second, longer"
-    assert local.uploads.disposition(upload.id) is Disposition.OUTDATED
+    assert local.arrivals.disposition(upload.id) is Disposition.OUTDATED
 
 
 def test_appending_to_a_file_on_its_way_copies_it_first(local):
@@ -213,9 +213,9 @@ def test_a_file_that_arrived_gives_way_to_the_servers_and_keeps_its_number_and_t
     local.uploads.set_mtime(node, 123)
     local.fall_quiet()
     batch, upload = only_upload(local)
-    local.uploads.journal.set_sha1(upload.id, "b" * 40)
-    assert local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {})
+    local.journal.set_sha1(upload.id, "b" * 40)
+    assert local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {})
     assert local.uploads.find(FOLDER, "a") is None
     stored = local.uploads.stored_as(71, "b" * 40)
     assert stored == (node.ino, 123, node.token)
@@ -230,11 +230,11 @@ def test_a_file_that_was_changed_on_its_way_replaces_what_arrived(local):
     node = local.write(FOLDER, "a", b"first")
     local.fall_quiet()
     batch, upload = only_upload(local)
-    local.uploads.journal.set_sha1(upload.id, "b" * 40)
+    local.journal.set_sha1(upload.id, "b" * 40)
     local.rewrite(node, b"second")
-    assert not local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    assert local.uploads.settled(upload.id, Disposition.OUTDATED, FILED)
-    local.uploads.finish(batch.id, {})
+    assert not local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    assert local.arrivals.settled(upload.id, Disposition.OUTDATED, FILED)
+    local.arrivals.finish(batch.id, {})
     assert node.replaces == Replaced(70, 72, "b" * 40)
     assert local.uploads.is_hidden(FOLDER, Entry(70, "a", "b" * 40, 5))
     local.fall_quiet()
@@ -248,9 +248,9 @@ def test_a_file_that_was_renamed_on_its_way_is_sent_again_under_its_new_name(loc
     local.fall_quiet()
     batch, upload = only_upload(local)
     local.uploads.rename(node, FOLDER, "b")
-    assert local.uploads.disposition(upload.id) is Disposition.OUTDATED
-    local.uploads.settled(upload.id, Disposition.OUTDATED, FILED)
-    local.uploads.finish(batch.id, {})
+    assert local.arrivals.disposition(upload.id) is Disposition.OUTDATED
+    local.arrivals.settled(upload.id, Disposition.OUTDATED, FILED)
+    local.arrivals.finish(batch.id, {})
     local.fall_quiet()
     _, again = only_upload(local)
     assert (again.target, again.content.read_bytes()) == ("b", b"1")
@@ -264,7 +264,7 @@ def test_a_file_renamed_there_and_back_again_on_its_way_has_arrived(local):
     _, upload = only_upload(local)
     local.uploads.rename(node, FOLDER, "b")
     local.uploads.rename(node, FOLDER, "a")
-    assert local.uploads.disposition(upload.id) is Disposition.CURRENT
+    assert local.arrivals.disposition(upload.id) is Disposition.CURRENT
 
 
 def test_a_file_that_was_removed_on_its_way_is_gone(local):
@@ -273,24 +273,24 @@ def test_a_file_that_was_removed_on_its_way_is_gone(local):
     batch, upload = only_upload(local)
     assert local.uploads.is_hidden(FOLDER, Entry(50, "a", "a" * 40, 1))
     local.uploads.remove(node)
-    assert local.uploads.disposition(upload.id) is Disposition.GONE
+    assert local.arrivals.disposition(upload.id) is Disposition.GONE
     assert local.uploads.is_hidden(FOLDER, Entry(50, "a", "a" * 40, 1)), "it is still to be removed there"
-    assert not local.uploads.is_abandoned(batch.id)
-    local.uploads.settled(upload.id, Disposition.GONE, FILED)
-    local.uploads.finish(batch.id, {})
+    assert not local.arrivals.is_abandoned(batch.id)
+    local.arrivals.settled(upload.id, Disposition.GONE, FILED)
+    local.arrivals.finish(batch.id, {})
     assert not local.uploads.is_hidden(FOLDER, Entry(50, "a", "a" * 40, 1))
 
 
 def test_a_batch_that_nobody_wants_is_abandoned(local):
     nodes = [local.write(FOLDER, name, b"1") for name in "ab"]
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
+    (batch,) = local.journal.batches()
     local.uploads.remove(nodes[0])
-    assert not local.uploads.is_abandoned(batch.id)
+    assert not local.arrivals.is_abandoned(batch.id)
     local.uploads.remove(nodes[1])
-    assert local.uploads.is_abandoned(batch.id)
-    local.uploads.abandon(batch.id)
-    assert local.uploads.journal.batches() == []
+    assert local.arrivals.is_abandoned(batch.id)
+    local.arrivals.abandon(batch.id)
+    assert local.journal.batches() == []
     assert local.uploads.spool.used_bytes == 0
 
 
@@ -298,7 +298,7 @@ def test_a_failed_file_stays_readable_with_the_reason_until_it_is_tried_again(lo
     node = local.write(FOLDER, "a", b"1", replaces=OLD)
     local.fall_quiet()
     batch, _ = only_upload(local)
-    local.uploads.fail_batch(batch.id, "Quota exceeded.")
+    local.arrivals.fail_batch(batch.id, "Quota exceeded.")
     assert local.uploads.state_text(node) == "failed: Quota exceeded."
     assert local.read(node) == b"1"
     assert node.replaces == OLD
@@ -307,9 +307,9 @@ def test_a_failed_file_stays_readable_with_the_reason_until_it_is_tried_again(lo
     local.restart()
     (node,) = local.uploads.children(FOLDER)
     assert node.error == "Quota exceeded."
-    assert local.uploads.unfinished().failed == [(node, "Quota exceeded.")]
-    assert local.uploads.retry() == 1
-    local.uploads.seal_quiet()
+    assert local.report.unfinished().failed == [(node, "Quota exceeded.")]
+    assert local.report.retry() == 1
+    local.sealer.seal_quiet()
     assert local.batch_targets() == [["a"]]
 
 
@@ -317,7 +317,7 @@ def test_writing_a_failed_file_again_tries_again(local):
     node = local.write(FOLDER, "a", b"1")
     local.fall_quiet()
     batch, _ = only_upload(local)
-    local.uploads.fail_batch(batch.id, "no")
+    local.arrivals.fail_batch(batch.id, "no")
     local.rewrite(node, b"2")
     assert node.error == ""
     local.fall_quiet()
@@ -328,10 +328,10 @@ def test_who_still_writes_when_a_file_arrives_writes_a_new_version(local):
     node = local.write(FOLDER, "a", b"first")
     local.fall_quiet()
     batch, upload = only_upload(local)
-    local.uploads.journal.set_sha1(upload.id, "b" * 40)
+    local.journal.set_sha1(upload.id, "b" * 40)
     file = local.uploads.open(node, writing=True)
-    assert local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {})
+    assert local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {})
     assert local.uploads.find(FOLDER, "a") is node
     file.write(0, b"F")
     file.flush()
@@ -348,8 +348,8 @@ def test_who_only_holds_it_open_when_a_file_arrives_reads_on(local):
     local.fall_quiet()
     batch, upload = only_upload(local)
     files = [local.uploads.open(node, writing=writing) for writing in (False, True)]
-    local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {})
+    local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {})
     assert [read_all(file) for file in files] == [b"first", b"first"]
     for file in files:
         file.close()
@@ -361,7 +361,7 @@ def test_what_arrives_under_a_suffixed_name_is_not_shown_twice(local):
     local.write(FOLDER, "a", b"1", replaces=OLD)
     local.fall_quiet()
     _, upload = only_upload(local)
-    local.uploads.journal.set_sha1(upload.id, "b" * 40)
+    local.journal.set_sha1(upload.id, "b" * 40)
     assert local.uploads.is_hidden(FOLDER, Entry(70, "a", "b" * 40, 1))
     assert not local.uploads.is_hidden(FOLDER, Entry(80, "a", "c" * 40, 1)), "somebody else's"
     assert not local.uploads.is_hidden(EXAM, Entry(70, "a", "b" * 40, 1))
@@ -373,8 +373,8 @@ def test_what_is_written_into_a_directory_on_its_way_lands_in_the_new_folder(loc
     local.fall_quiet()
     batch, upload = only_upload(local)
     late = local.write(tree, "late", b"2")
-    local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {"tree": 100})
+    local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {"tree": 100})
     assert local.uploads.find(FOLDER, "tree") is None
     assert local.uploads.parts_below(late) == (FOLDER._replace(id=100), ["late"])
     local.fall_quiet()
@@ -388,8 +388,8 @@ def test_a_directory_whose_files_all_became_a_study_goes_with_them(local):
     local.write(tree, "a", b"1")
     local.fall_quiet()
     batch, upload = only_upload(local)
-    local.uploads.settled(upload.id, Disposition.CURRENT, Outcome(OutcomeKind.STUDY, dataset=1, exam=2))
-    local.uploads.finish(batch.id, {})
+    local.arrivals.settled(upload.id, Disposition.CURRENT, Outcome(OutcomeKind.STUDY, dataset=1, exam=2))
+    local.arrivals.finish(batch.id, {})
     assert local.uploads.children(FOLDER) == []
 
 
@@ -399,10 +399,10 @@ def test_directories_that_were_removed_or_renamed_on_their_way_are_told_the_deep
     node = local.write(inner, "a", b"1")
     local.fall_quiet()
     batch, _ = only_upload(local)
-    assert local.uploads.removed_directories(batch.id) == []
+    assert local.arrivals.removed_directories(batch.id) == []
     for one in (node, inner, tree):
         local.uploads.remove(one)
-    assert local.uploads.removed_directories(batch.id) == ["tree/inner", "tree"]
+    assert local.arrivals.removed_directories(batch.id) == ["tree/inner", "tree"]
 
 
 # -- stored files ----------------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_a_stored_file_opened_for_writing_and_not_changed_is_as_before(local):
     file.close()
     assert local.uploads.children(FOLDER) == []
     assert local.uploads.spool.used_bytes == 0
-    assert local.uploads.journal.nodes() == []
+    assert local.journal.nodes() == []
 
 
 def test_the_first_change_of_a_stored_file_makes_it_local_with_all_its_bytes(local):
@@ -514,7 +514,7 @@ def test_a_backup_with_a_real_name_travels_beside_its_successor(local):
     set_aside(local, "a.bak")
     local.write(FOLDER, "a", b"new", replaces=OLD)
     local.fall_quiet()
-    journal = local.uploads.journal
+    journal = local.journal
     (batch,) = journal.batches()
     by_target = {upload.target: upload for upload in journal.uploads(batch.id)}
     assert by_target["a.bak"].content.read_bytes() == b"old bytes"
@@ -538,17 +538,17 @@ def test_an_import_description_travels_with_its_files_and_names_them(local):
     local.write(FOLDER, "x.agora-import.json", b"{}")
     local.fall_quiet()
     assert local.batch_targets() == [], "alone it waits"
-    assert local.uploads.unfinished().files == 0
+    assert local.report.unfinished().files == 0
     node = local.write(FOLDER, "a.raw", b"1")
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
+    (batch,) = local.journal.batches()
     assert batch.import_file == "x.agora-import.json"
-    upload = local.uploads.journal.uploads(batch.id)[0]
+    upload = local.journal.uploads(batch.id)[0]
     assert upload.content.read_bytes() == b'{"filled": true}'
     assert upload.size == 16
-    assert local.uploads.disposition(upload.id) is Disposition.CURRENT
+    assert local.arrivals.disposition(upload.id) is Disposition.CURRENT
     local.restart()
-    assert local.uploads.disposition(upload.id) is Disposition.CURRENT
+    assert local.arrivals.disposition(upload.id) is Disposition.CURRENT
     assert node.name == "a.raw"
 
 
@@ -558,13 +558,13 @@ def test_relations_are_told_and_not_sent_and_vanish_with_their_batch(local):
     local.write(tree, "notes.txt", b"2")
     local.write(tree, "x.agora-relations.json", b'{"main.raw": ["notes.txt"]}')
     local.fall_quiet()
-    (batch,) = local.uploads.journal.batches()
+    (batch,) = local.journal.batches()
     assert batch.relations == {"t/main.raw": ["t/notes.txt"]}
     assert sorted(local.batch_targets()[0]) == ["t/main.raw", "t/notes.txt"]
-    for upload in local.uploads.journal.uploads(batch.id):
-        local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {"t": 100})
-    assert list(local.uploads.nodes()) == []
+    for upload in local.journal.uploads(batch.id):
+        local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {"t": 100})
+    assert list(local.store.nodes()) == []
     assert local.uploads.spool.used_bytes == 0
 
 
@@ -597,26 +597,24 @@ def test_cancelling_gives_the_new_version_up_and_shows_the_old_one_again(local):
     node = local.write(FOLDER, "a", b"new", replaces=OLD)
     local.fall_quiet()
     batch, upload = only_upload(local)
-    local.uploads.cancel(node)
-    assert local.uploads.is_abandoned(batch.id)
+    local.report.cancel(node)
+    assert local.arrivals.is_abandoned(batch.id)
     assert not local.uploads.is_hidden(FOLDER, Entry(50, "a", "a" * 40, 9))
-    assert local.uploads.journal.uploads(batch.id)[0].replaces is None
+    assert local.journal.uploads(batch.id)[0].replaces is None
     assert upload.replaces == OLD
 
 
 def test_files_from_outside_are_sent_from_where_they_are_and_only_once(local, tmp_path):
     source = tmp_path / "source.raw"
     source.write_bytes(b"raw")
-    first = local.uploads.enqueue(FOLDER, [(source, "d/source.raw")], import_file=None, relations=None)
-    assert (
-        local.uploads.enqueue(FOLDER, [(source, "d/source.raw")], import_file=None, relations=None) == first
-    )
+    first = local.sealer.enqueue(FOLDER, [(source, "d/source.raw")], import_file=None, relations=None)
+    assert local.sealer.enqueue(FOLDER, [(source, "d/source.raw")], import_file=None, relations=None) == first
     batch, upload = only_upload(local)
     assert (upload.content, upload.expected_mtime_ns) == (source, source.stat().st_mtime_ns)
-    assert local.uploads.disposition(upload.id) is Disposition.CURRENT
-    local.uploads.settled(upload.id, Disposition.CURRENT, FILED)
-    local.uploads.finish(batch.id, {})
-    status = local.uploads.upload_status(first)
+    assert local.arrivals.disposition(upload.id) is Disposition.CURRENT
+    local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(batch.id, {})
+    status = local.report.upload_status(first)
     assert (status["state"], status["stored"], status["failed"]) == ("ended", 1, [])
     assert source.exists()
 
@@ -625,7 +623,7 @@ def test_unfinished_counts_what_is_not_verified_on_the_server(local):
     local.write(FOLDER, "a", b"123")
     writing = local.uploads.open(local.uploads.create(FOLDER, "b"), writing=True)
     local.write(FOLDER, "c.part", b"1")
-    unfinished = local.uploads.unfinished()
+    unfinished = local.report.unfinished()
     assert (unfinished.files, unfinished.bytes, unfinished.open) == (2, 3, 1)
-    assert local.uploads.status()["files"] == 2
+    assert local.report.status()["files"] == 2
     writing.close()
