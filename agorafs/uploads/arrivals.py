@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from agorafs.client.records import Kind
-from agorafs.uploads.journal import NodeRow, StoredRow
+from agorafs.uploads.journal_rows import NodeRow, StoredRow
 from agorafs.uploads.nodes import LocalNode, StoredAs, path_below
 from agorafs.uploads.report import summary_of
 from agorafs.uploads.store import Store

@@ -24,21 +24,31 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agorafs.client.records import Kind
 from agorafs.errors import SpoolFull
 from agorafs.uploads.durable import Disk
+from agorafs.uploads.journal_rows import (
+    NewUpload,
+    NodeRow,
+    StoredRow,
+    batch_of,
+    node_fields,
+    node_of,
+    outcome_of,
+    outcome_text,
+    replaced_of,
+    replaced_text,
+    transfer_of,
+)
 from agorafs.uploads.values import (
     Anchor,
     Batch,
     BatchState,
     Outcome,
-    OutcomeKind,
     PlannedTransfer,
-    Replaced,
     Transfer,
     Upload,
 )
@@ -85,65 +95,6 @@ _REFERENCES = (
     ("upload", "node", "node"),
     ("upload", "transfer", "transfer"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """A stored file that was renamed away: the dataset's folder item, under its old name."""
-
-    replaces: Replaced
-    old_name: str
-    datafile: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRow:
-    """One local node. Exactly one of ``anchor`` and ``parent`` is given. ``content`` names a file of the spool.
-
-    ``is_whole``: closed or synced since its last change. ``upload``: the upload on its way that was made of it.
-    """
-
-    id: int
-    anchor: Anchor | None
-    parent: int | None
-    name: str
-    is_directory: bool
-    ino: int
-    token: str
-    content: str | None
-    size: int
-    mtime_ns: int
-    is_whole: bool
-    is_durable: bool
-    replaces: Replaced | None
-    aside: Aside | None
-    error: str
-    upload: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """What a stored object that was written here goes on showing: number, version label, time."""
-
-    kind: Kind
-    id: int
-    ino: int
-    token: str
-    mtime_ns: int
-    sha1: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewUpload:
-    """An upload before it is in the journal."""
-
-    node: int | None
-    target: str
-    size: int
-    mtime_ns: int
-    content: str  # a name in the spool, or an absolute path outside
-    replaces: Replaced | None
-    expected_mtime_ns: int | None = None
 
 
 class Journal:
@@ -200,11 +151,11 @@ class Journal:
 
     def nodes(self) -> list[NodeRow]:
         """Return all local nodes, parents before children that were made later."""
-        return [_node(row) for row in self._all("SELECT * FROM node ORDER BY id")]
+        return [node_of(row) for row in self._all("SELECT * FROM node ORDER BY id")]
 
     def add_node(self, node: NodeRow) -> int:
         """Enter *node*, whose ``id`` is not looked at; return its id, which is never used again."""
-        fields = _node_fields(node)
+        fields = node_fields(node)
         with self._transaction() as db:
             return _insert(db, "node", fields)
 
@@ -227,12 +178,12 @@ class Journal:
 
     def batches(self) -> list[Batch]:
         """Return all batches, the oldest first."""
-        return [_batch(row) for row in self._all("SELECT * FROM batch ORDER BY id")]
+        return [batch_of(row) for row in self._all("SELECT * FROM batch ORDER BY id")]
 
     def batch(self, batch_id: int) -> Batch | None:
         """Return one batch, None when it has ended."""
         row = self._one("SELECT * FROM batch WHERE id = ?", batch_id)
-        return None if row is None else _batch(row)
+        return None if row is None else batch_of(row)
 
     def is_external(self, batch_id: int) -> bool:
         """Tell whether the batch's files are not of the spool."""
@@ -298,7 +249,7 @@ class Journal:
                         "size": upload.size,
                         "mtime_ns": upload.mtime_ns,
                         "content": upload.content,
-                        "replaces": _replaced_text(upload.replaces),
+                        "replaces": replaced_text(upload.replaces),
                         "expected_mtime_ns": upload.expected_mtime_ns,
                     },
                 )
@@ -359,7 +310,7 @@ class Journal:
         ):
             done.setdefault(row["transfer"], set()).add(row["number"])
         return [
-            _transfer(row, done.get(row["id"], ()))
+            transfer_of(row, done.get(row["id"], ()))
             for row in self._all("SELECT * FROM transfer WHERE batch = ? ORDER BY id", batch_id)
         ]
 
@@ -377,7 +328,7 @@ class Journal:
                 (str(uuid.uuid4()), chunk_bytes, transfer_id),
             )
             row = db.execute("SELECT * FROM transfer WHERE id = ?", (transfer_id,)).fetchone()
-        return _transfer(row, ())
+        return transfer_of(row, ())
 
     def forget_upload(self, batch_id: int) -> None:
         """Back to SEALED: the server does not know the package any more."""
@@ -405,7 +356,7 @@ class Journal:
         with self._transaction() as db:
             db.executemany(
                 "UPDATE upload SET outcome = ? WHERE id = ?",
-                [(_outcome_text(outcome), upload) for upload, outcome in outcomes.items()],
+                [(outcome_text(outcome), upload) for upload, outcome in outcomes.items()],
             )
             db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.SETTLING.value, batch_id))
         self.barrier()
@@ -423,7 +374,7 @@ class Journal:
         with self._transaction() as db:
             db.execute(
                 "UPDATE upload SET is_settled = 1, node = NULL, outcome = ? WHERE id = ?",
-                (_outcome_text(outcome), upload_id),
+                (outcome_text(outcome), upload_id),
             )
             if node is not None:
                 _update_node(db, node)
@@ -522,9 +473,9 @@ class Journal:
             row["mtime_ns"],
             row["sha1"],
             content if content.is_absolute() else self.directory / "content" / content,
-            _replaced(row["replaces"]),
+            replaced_of(row["replaces"]),
             row["transfer"],
-            _outcome(row["outcome"]),
+            outcome_of(row["outcome"]),
             row["expected_mtime_ns"],
         )
 
@@ -573,32 +524,8 @@ def _insert(db: sqlite3.Connection, table: str, fields: Mapping[str, object]) ->
     return cursor.lastrowid
 
 
-def _node_fields(node: NodeRow) -> dict[str, object]:
-    aside = node.aside
-    return {
-        "anchor_kind": None if node.anchor is None else node.anchor.kind.value,
-        "anchor_id": None if node.anchor is None else node.anchor.id,
-        "parent": node.parent,
-        "name": node.name,
-        "is_directory": int(node.is_directory),
-        "ino": node.ino,
-        "token": node.token,
-        "content": node.content,
-        "size": node.size,
-        "mtime_ns": node.mtime_ns,
-        "is_whole": int(node.is_whole),
-        "is_durable": int(node.is_durable),
-        "replaces": _replaced_text(node.replaces),
-        "aside": None
-        if aside is None
-        else json.dumps([list(aside.replaces), aside.old_name, aside.datafile]),
-        "error": node.error,
-        "upload": node.upload,
-    }
-
-
 def _update_node(db: sqlite3.Connection, node: NodeRow) -> None:
-    fields = _node_fields(node)
+    fields = node_fields(node)
     columns = ", ".join(f"{name} = ?" for name in fields)
     db.execute(f"UPDATE node SET {columns} WHERE id = ?", (*fields.values(), node.id))
 
@@ -620,78 +547,3 @@ def _forget_transfers(db: sqlite3.Connection, batch_id: int) -> None:
     db.execute("DELETE FROM chunk WHERE transfer IN (SELECT id FROM transfer WHERE batch = ?)", (batch_id,))
     db.execute("DELETE FROM transfer WHERE batch = ?", (batch_id,))
     db.execute("UPDATE upload SET transfer = NULL WHERE batch = ?", (batch_id,))
-
-
-def _node(row: sqlite3.Row) -> NodeRow:
-    anchor = None
-    if row["anchor_kind"] is not None:
-        anchor = Anchor(Kind(row["anchor_kind"]), row["anchor_id"])
-    aside = None
-    if row["aside"] is not None:
-        replaces, old_name, datafile = json.loads(row["aside"])
-        aside = Aside(Replaced(*replaces), old_name, datafile)
-    return NodeRow(
-        row["id"],
-        anchor,
-        row["parent"],
-        row["name"],
-        bool(row["is_directory"]),
-        row["ino"],
-        row["token"],
-        row["content"],
-        row["size"],
-        row["mtime_ns"],
-        bool(row["is_whole"]),
-        bool(row["is_durable"]),
-        _replaced(row["replaces"]),
-        aside,
-        row["error"],
-        row["upload"],
-    )
-
-
-def _batch(row: sqlite3.Row) -> Batch:
-    relations = row["relations"]
-    result = row["result"]
-    return Batch(
-        row["id"],
-        Anchor(Kind(row["anchor_kind"]), row["anchor_id"]),
-        BatchState(row["state"]),
-        row["package"],
-        row["import_file"],
-        None if relations is None else json.loads(relations),
-        None if result is None else json.loads(result),
-        row["created_s"],
-    )
-
-
-def _transfer(row: sqlite3.Row, done: Iterable[int]) -> Transfer:
-    return Transfer(
-        row["id"],
-        row["batch"],
-        row["identifier"],
-        row["target"],
-        row["size"],
-        row["chunk_bytes"],
-        bool(row["is_package"]),
-        frozenset(done),
-    )
-
-
-def _replaced(text: str | None) -> Replaced | None:
-    return None if text is None else Replaced(*json.loads(text))
-
-
-def _replaced_text(replaced: Replaced | None) -> str | None:
-    return None if replaced is None else json.dumps(list(replaced))
-
-
-def _outcome(text: str | None) -> Outcome | None:
-    if text is None:
-        return None
-    fields = json.loads(text)
-    return replace(Outcome(**fields), kind=OutcomeKind(fields["kind"]))
-
-
-def _outcome_text(outcome: Outcome) -> str:
-    return json.dumps(asdict(outcome))

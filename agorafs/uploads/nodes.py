@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agorafs.tree.inodes import hashed_inode
-from agorafs.uploads.journal import Aside, NodeRow
+from agorafs.uploads.journal_rows import Aside, NodeRow
 from agorafs.uploads.local_names import is_ephemeral
 from agorafs.uploads.values import Anchor, Replaced
 

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from agorafs.errors import ExitStatus, UsageError
 from agorafs.uploads.durable import Disk, boot_id
-from agorafs.uploads.journal import Journal, NodeRow
+from agorafs.uploads.journal import Journal
+from agorafs.uploads.journal_rows import NodeRow
 from agorafs.uploads.spool import Spool, SpoolLimits
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from agorafs.uploads.journal import NewUpload
+from agorafs.uploads.journal_rows import NewUpload
 from agorafs.uploads.nodes import Content, LocalNode
 from agorafs.uploads.sealing import Sealed, gather
 from agorafs.uploads.store import Store

@@ -22,7 +22,8 @@ from agorafs.client.records import Kind
 from agorafs.clock import Clock
 from agorafs.errors import AlreadyExists, NotFound
 from agorafs.uploads.durable import Disk
-from agorafs.uploads.journal import Journal, NodeRow, StoredRow
+from agorafs.uploads.journal import Journal
+from agorafs.uploads.journal_rows import NodeRow, StoredRow
 from agorafs.uploads.nodes import Content, Fill, LocalNode, Overlay, Place, StoredAs, inode_of, path_below
 from agorafs.uploads.spool import Spool
 from agorafs.uploads.values import Anchor, Disposition, Replaced, Upload

@@ -40,7 +40,7 @@ from typing import Protocol
 
 from agorafs.client.records import Datafile, Dataset, Kind, RemoteRef
 from agorafs.errors import AlreadyExists, CrossDevice, NotFound
-from agorafs.uploads.journal import Aside
+from agorafs.uploads.journal_rows import Aside
 from agorafs.uploads.local_file import LocalFile
 from agorafs.uploads.nodes import Content, Fill, LocalNode, Place, StoredAs, path_below
 from agorafs.uploads.store import Store
