@@ -4,11 +4,16 @@ It can be opened in every directory and is listed in none (as ``.zfs`` does), so
 
     DIR/.agora/info.json             every field that the server gives for DIR's object
     DIR/.agora/path                  the path below the mount point
+    DIR/.agora/import.json           of an exam or a series: what to import files with, so that they are added to it
     DIR/.agora/entries/<name>/…      the same two for an entry of DIR that is a file
     /.agora/by-id/<type>/<id>        a symbolic link to the object
+    /.agora/uploads/…                what is on its way to the server (``vfs.dot_uploads``)
 
-A file here has its true size, because it is made when its attributes are asked for (one request for
-``info.json``, kept for the listings' time) and read from the same bytes.
+A file here has its true size, because it is made when its attributes are asked for and read from the same bytes.
+
+Requests, whose answers are kept for the listings' time: one for ``info.json``. For ``import.json`` the same one of
+the exam (what is to be said of a series is in the listing); one of the patient, where the exam names it by its id;
+and one of the vendors' names, where the exam names its vendor by an id.
 """
 
 from __future__ import annotations
@@ -16,10 +21,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
-from agorafs.client.records import Kind, RemoteRef
+from agorafs.client.records import Kind, RemoteRef, Series
 from agorafs.clock import Clock
 from agorafs.errors import NotADirectory, NotFound
 from agorafs.tree.inodes import hashed_inode
@@ -27,11 +32,14 @@ from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
 from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, FileType
+from agorafs.vfs.dot_uploads import Directory, DotUploads, Held
 from agorafs.vfs.handles import Source
+from agorafs.vfs.import_template import template, vendor_name
 
 BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
 
 _ABOUT = ("info.json", "path")
+_IMPORT = "import.json"
 
 
 class AsideEntry(NamedTuple):
@@ -40,16 +48,6 @@ class AsideEntry(NamedTuple):
     name: str
     file_type: FileType
     ino: int
-
-
-class Held(Protocol):
-    """The bytes of a file that is too large to be held in memory."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
-    def open(self) -> Source: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +106,28 @@ class DotAgora:
         *,
         freshness: Freshness,
         clock: Clock,
+        vendors: Callable[[], Mapping[int, str]] = dict,
+        uploads: DotUploads | None = None,
         max_kept: int = 1000,
     ) -> None:
-        """*describe* asks the archive for all it says about an object."""
+        """Build it; no request.
+
+        Args:
+            describe: Asks the archive for all it says about an object.
+            vendors: Asks it for the names of the makers of scanners, by id.
+            uploads: What is on its way; None on a mount that never writes.
+        """
         self._tree = tree
+        self._uploads = uploads
         self._descriptions: ListingCache[RemoteRef, Mapping[str, Any]] = ListingCache(
             lambda ref: Fetched(describe(ref)),
             freshness=freshness,
             max_weight=max_kept,
             weigh=lambda _: 0,
             clock=clock,
+        )
+        self._vendors: ListingCache[None, Mapping[int, str]] = ListingCache(
+            lambda _: Fetched(vendors()), freshness=freshness, max_weight=1, weigh=lambda _: 0, clock=clock
         )
         self._places: ListingCache[RemoteRef, tuple[str, ...]] = ListingCache(
             lambda ref: Fetched(tree.locate(ref)),
@@ -139,10 +149,17 @@ class DotAgora:
         is_root = base.parent is None
         match list(rest):
             case []:
-                below = ("entries", "by-id") if is_root else ("entries",)
-                return _directory(base, rest, files=_ABOUT, directories=below)
+                below = ["entries"]
+                if is_root:
+                    below += ["by-id", "uploads"] if self._uploads is not None else ["by-id"]
+                files = _ABOUT if _exam_of(base) is None else (*_ABOUT, _IMPORT)
+                return _directory(base, rest, files=files, directories=below)
             case ["info.json"] | ["path"]:
                 return self._about(base, ino, rest)
+            case ["import.json"] if _exam_of(base) is not None:
+                return Aside(ino, content=_json(self._import_template(base)))
+            case ["uploads", *inner] if is_root and self._uploads is not None:
+                return _below_uploads(base, rest, self._uploads.resolve(inner))
             case ["entries"]:
                 return _directory(base, rest, directories=self._file_names(base))
             case ["entries", name, *inner]:
@@ -160,11 +177,13 @@ class DotAgora:
     def refresh(self) -> None:
         """Forget what was learnt."""
         self._descriptions.invalidate_all()
+        self._vendors.invalidate_all()
         self._places.invalidate_all()
 
     def close(self) -> None:
         """End the background threads."""
         self._descriptions.close()
+        self._vendors.close()
         self._places.close()
 
     def _about(self, node: Node, ino: int, rest: Sequence[str]) -> Aside:
@@ -196,7 +215,42 @@ class DotAgora:
             not_shown = self._tree.listing(node).not_shown
             if not_shown:
                 about["agorafs_not_shown"] = list(not_shown)
-        return (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+        return _json(about)
+
+    def _import_template(self, base: Node) -> dict[str, Any]:
+        """The import JSON that adds to the exam or series *base*."""
+        exam_id = _exam_of(base)
+        assert exam_id is not None
+        exam = self._descriptions.load(RemoteRef(Kind.EXAM, exam_id))
+        patient = exam.get("patient")
+        if isinstance(patient, int):
+            patient = self._descriptions.load(RemoteRef(Kind.PATIENT, patient))
+        record = base.entry.record
+        return template(
+            exam,
+            series=record if isinstance(record, Series) else None,
+            patient=patient if isinstance(patient, Mapping) else None,
+            vendor=vendor_name(exam.get("vendor"), lambda: self._vendors.load(None)),
+        )
+
+
+def _exam_of(base: Node) -> int | None:
+    """Return the exam that an import into the directory *base* adds to; None where there is none."""
+    target, record = base.entry.target, base.entry.record
+    if isinstance(target, DirKey) and target.area is Area.EXAM:
+        return target.id
+    return record.exam if isinstance(record, Series) else None
+
+
+def _below_uploads(base: Node, rest: Sequence[str], found: Directory | Held | bytes) -> Aside:
+    if isinstance(found, Directory):
+        return _directory(base, rest, files=found.files, directories=found.directories)
+    ino = _inode(base, rest)
+    return Aside(ino, content=found) if isinstance(found, bytes) else Aside(ino, held=found)
+
+
+def _json(about: Mapping[str, Any]) -> bytes:
+    return (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 def _inode(base: Node, rest: Sequence[str]) -> int:
