@@ -12,7 +12,7 @@ folder that they were written into is gone. ::
 
 Everything here is as of a moment that is at most ``_KEPT_S`` ago; a file that is stored meanwhile is gone.
 
-Place.  ``dot_agora`` asks; the answers come from ``Uploads``, its memory and its journal. No request is made.
+Place.  ``dot_agora`` asks; the answers come from the memory and the journal of ``uploads``. No request is made.
 
 Threads.  ``_lock`` guards ``_kept``; it is a leaf. Two threads may gather the same at the same time.
 """
@@ -40,8 +40,18 @@ _STATUS = "status.json"
 _FILES = "files"
 
 
-class OnTheWay(Protocol):
+class LocalNodes(Protocol):
     """What is asked of ``Uploads``; nothing waits for the network."""
+
+    def parts_below(self, node: LocalNode) -> tuple[Anchor, list[str]]: ...
+    def size(self, node: LocalNode) -> int: ...
+    def mtime_ns(self, node: LocalNode) -> int: ...
+    def state_text(self, node: LocalNode) -> str: ...
+    def open(self, node: LocalNode, *, writing: bool) -> Source: ...
+
+
+class BatchReport(Protocol):
+    """What is asked of ``Report``; nothing waits for the network."""
 
     def status(self) -> Mapping[str, Any]:
         """How all stands. ``batches``: one mapping per batch, with at least ``id``, ``state`` and ``anchor``."""
@@ -50,13 +60,6 @@ class OnTheWay(Protocol):
     def batch_files(self, batch_id: int) -> Sequence[tuple[str, Path]]:
         """Target path and content of each file that a batch carries."""
         ...
-
-    def nodes(self) -> Sequence[LocalNode]: ...
-    def parts_below(self, node: LocalNode) -> tuple[Anchor, list[str]]: ...
-    def size(self, node: LocalNode) -> int: ...
-    def mtime_ns(self, node: LocalNode) -> int: ...
-    def state_text(self, node: LocalNode) -> str: ...
-    def open(self, node: LocalNode, *, writing: bool) -> Source: ...
 
 
 class Held(Protocol):
@@ -112,10 +115,26 @@ class _Moment:
 
 
 class DotUploads:
-    """See the module docstring. *where* gives an anchor's path below the mount point, None when it is not known."""
+    """See the module docstring."""
 
-    def __init__(self, uploads: OnTheWay, *, clock: Clock, where: Callable[[Anchor], str | None]) -> None:
+    def __init__(
+        self,
+        uploads: LocalNodes,
+        report: BatchReport,
+        *,
+        nodes: Callable[[], Sequence[LocalNode]],
+        where: Callable[[Anchor], str | None],
+        clock: Clock,
+    ) -> None:
+        """Build it; nothing is looked at yet.
+
+        Args:
+            nodes: Gives all local nodes.
+            where: Gives an anchor's path below the mount point, None when it is not known. It must not wait long.
+        """
         self._uploads = uploads
+        self._report = report
+        self._nodes = nodes
         self._clock = clock
         self._where = where
         self._lock = threading.Lock()
@@ -150,9 +169,9 @@ class DotUploads:
         now = self._clock.monotonic()
         if kept is not None and now < kept.at + _KEPT_S:
             return kept
-        status = self._uploads.status()
+        status = self._report.status()
         batches = {str(batch["id"]): batch for batch in status["batches"]}
-        nodes = [node for node in self._uploads.nodes() if not node.is_aside]
+        nodes = [node for node in self._nodes() if not node.is_aside]
         moment = _Moment(now, status, batches, nodes)
         with self._lock:
             self._kept = moment
@@ -169,7 +188,7 @@ class DotUploads:
         return shown
 
     def _carried(self, batch_id: int) -> Iterable[tuple[str, Held]]:
-        for target, path in self._uploads.batch_files(batch_id):
+        for target, path in self._report.batch_files(batch_id):
             try:
                 status = path.stat()
             except FileNotFoundError:  # stored meanwhile
@@ -240,7 +259,7 @@ class _FileSource:
 class _Node:
     """A local file as it is now, whatever is being written to it."""
 
-    uploads: OnTheWay
+    uploads: LocalNodes
     node: LocalNode
 
     @property
