@@ -177,6 +177,11 @@ class Arrivals:
             ]
         return sorted(gone, key=lambda target: -target.count("/"))
 
+    def was_made_here(self, folder_id: int) -> bool:
+        """Tell whether a server folder is what a local directory has become, in this batch or another."""
+        with self._store.lock:
+            return (Kind.FOLDER, folder_id) in self._store.stored
+
     def finish(self, batch_id: int, folders: Mapping[str, int]) -> None:
         """Forget a batch, all of whose uploads are done with.
 
