@@ -27,6 +27,10 @@ class Arrivals:
         self._store = store
         self.closing = store.closing
 
+    def folder_stored_as(self, folder_id: int) -> StoredAs | None:
+        """Return what a folder goes on showing that was made here; None if it was not."""
+        return self._store.folder_stored_as(folder_id)
+
     def runnable(self) -> list[int]:
         """Return the numbers of all batches, the oldest first."""
         return [batch.id for batch in self._store.journal.batches()]

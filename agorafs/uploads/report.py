@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agorafs.client.records import Kind
 from agorafs.errors import NotFound
@@ -16,12 +17,16 @@ from agorafs.uploads.values import Batch, OutcomeKind, Upload
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What is not verified on the server: ``open`` of the files are being written. ``failed`` has (path, reason)."""
+    """What is not verified on the server: ``open`` of the files are being written. ``failed`` has the reasons.
+
+    ``going`` are the files but for those that were removed on their way, which are only counted.
+    """
 
     files: int
     bytes: int
     open: int
     failed: list[tuple[LocalNode, str]]
+    going: list[LocalNode]
 
 
 class Report:
@@ -59,6 +64,7 @@ class Report:
                 sum(node.size for node in going),
                 sum(node.writers > 0 for node in going),
                 [(node, node.error) for node in nodes if node.error],
+                going,
             )
 
     def retry(self, wanted: Callable[[LocalNode], bool] | None = None) -> int:
@@ -137,7 +143,22 @@ class Report:
             "salvaged": str(self._store.spool.salvage) if self._store.spool.salvage.exists() else "",
         }
 
-    def upload_status(self, batch_id: int) -> dict[str, object]:
+    def nodes(self) -> list[LocalNode]:
+        """Return all local nodes."""
+        return self._store.nodes()
+
+    def arrived(self, batch_id: int) -> list[tuple[str, int, str, int]]:
+        """Return (target path, size, SHA-1, dataset) of what a batch from outside the spool brought to the server.
+
+        Raises:
+            NotFound: It has not ended, or is forgotten.
+        """
+        ended = self._store.journal.ended(batch_id)
+        if ended is None:
+            raise NotFound(f"upload {batch_id} has not ended")
+        return [(target, size, sha1, dataset) for target, size, sha1, dataset in ended["arrived"]]
+
+    def upload_status(self, batch_id: int) -> dict[str, Any]:
         """Return how a batch of files from outside the spool is, also after its end.
 
         Raises:
@@ -145,7 +166,7 @@ class Report:
         """
         ended = self._store.journal.ended(batch_id)
         if ended is not None:
-            return ended
+            return {name: value for name, value in ended.items() if name != "arrived"}
         batch = self._store.journal.batch(batch_id)
         if batch is None:
             raise NotFound(f"there is no upload {batch_id}")
@@ -178,4 +199,5 @@ def summary_of(uploads: Sequence[Upload]) -> dict[str, object]:
             for upload, outcome in outcomes
             if outcome.kind is OutcomeKind.FAILED
         ],
+        "arrived": [[upload.target, upload.size, upload.sha1, outcome.dataset] for upload, outcome in good],
     }

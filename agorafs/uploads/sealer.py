@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agorafs.uploads.journal_rows import NewUpload
-from agorafs.uploads.nodes import Content, LocalNode
+from agorafs.uploads.nodes import LocalNode
 from agorafs.uploads.sealing import Sealed, gather
 from agorafs.uploads.store import Store
 from agorafs.uploads.values import Anchor
@@ -109,13 +108,7 @@ class Sealer:
         filled = self._fill_import(text, [target for target in targets if target != own])
         if filled is None:
             return content, len(text)
-        self._store.spool.grow(len(filled))
-        name, descriptor = self._store.spool.create()
-        with contextlib.closing(Content(name, descriptor)), open(descriptor, "wb", closefd=False) as file:
-            file.write(filled)
-            file.flush()
-            self._store.spool.sync(descriptor, name)
-        return name, len(filled)
+        return self._store.spool.keep(filled).name, len(filled)
 
     def _locked_is_ready(self, node: LocalNode) -> bool:
         return (

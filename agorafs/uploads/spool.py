@@ -75,6 +75,20 @@ class Spool:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             return name, os.open(self.path(name), flags, 0o600)
 
+    def keep(self, data: bytes) -> Path:
+        """Put *data* into a file of its own that survives a power cut; return where it is."""
+        self.grow(len(data))
+        name, descriptor = self.create()
+        try:
+            with full_disk_as_spool_full(), open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+                file.flush()
+                self.sync(descriptor, name)
+        finally:
+            os.close(descriptor)
+        self.sync_names()
+        return self.path(name)
+
     def open(self, name: str) -> int:
         """Return a descriptor on the content *name*."""
         return os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -313,6 +313,11 @@ class Store:
             return None if flight is None else flight.batch
         return self.consumed.get(node.id)
 
+    def folder_stored_as(self, folder_id: int) -> StoredAs | None:
+        """Return what a folder goes on showing that was made here; None if it was not."""
+        known = self.stored.get((Kind.FOLDER, folder_id))
+        return None if known is None else known[1]
+
     def nodes(self) -> list[LocalNode]:
         """Return all local nodes."""
         with self.lock:

@@ -107,8 +107,7 @@ class Uploads:
 
     def folder_stored_as(self, folder_id: int) -> StoredAs | None:
         """The same for a folder."""
-        known = self._store.stored.get((Kind.FOLDER, folder_id))
-        return None if known is None else known[1]
+        return self._store.folder_stored_as(folder_id)
 
     def size(self, node: LocalNode) -> int:
         """Return the length of *node* in bytes."""
