@@ -168,7 +168,7 @@ def _filesystem(
     return FileSystem(
         tree,
         contents,
-        DotAgora(tree, client.describe, freshness=freshness, clock=clock),
+        DotAgora(tree, client.describe, vendors=client.vendors, freshness=freshness, clock=clock),
         archive_url=settings.url,
         umask=settings.umask,
         started_ns=time.time_ns(),

@@ -163,6 +163,12 @@ def test_every_kind_is_described(client):
     assert client.datafile(datafile.id) == datafile
 
 
+def test_the_makers_of_scanners_are_named(client):
+    vendors = client.vendors()
+    assert {"Unknown", "Philips", "Siemens"} <= set(vendors.values())
+    assert all(isinstance(number, int) for number in vendors)
+
+
 def test_what_is_not_there_is_not_found(client):
     for ask in (client.project, client.folder, client.exam, client.series, client.dataset, client.patient):
         with pytest.raises(NotFound):
