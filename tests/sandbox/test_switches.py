@@ -28,6 +28,8 @@ def test_every_switch_has_a_default_it_accepts():
         ("fault", "explode:/:1", "there is no fault 'explode'"),
         ("fault", "reset:/datafile/:often", "KIND"),
         ("fault", "status=abc:/:1", "KIND"),
+        ("fault", "reset-upload=half:/upload/:1", "KIND"),
+        ("existing", "somewhere", "here or elsewhere or any-name"),
     ],
 )
 def test_a_wrong_switch_is_refused_and_changes_nothing(name, value, part):

@@ -242,7 +242,7 @@ def test_a_parameter_set_without_sense_is_400(sandbox, project, body):
 # -- who may, and what stays -------------------------------------------------------------------------
 
 
-def annotations(sandbox, project, study):
+def annotate(sandbox, project, study):
     """Make one annotation of each sort; return requests that would change or add some."""
     tag = make_tag(sandbox, "t", project=project.id)
     instance = tag_object(sandbox, tag, "exam", study.exam).json()[0]["id"]
@@ -271,7 +271,7 @@ def seen(sandbox, study):
 
 
 def test_an_observer_sees_annotations_and_changes_none(sandbox, project, study, observer):
-    refused = annotations(sandbox, project, study)
+    refused = annotate(sandbox, project, study)
     tag = refused[0][2]["tag_definition"]
     refused += [
         ("POST", "v2/tag-definition/", {"label": "x", "project": project.id}),
@@ -288,12 +288,12 @@ def test_an_observer_sees_annotations_and_changes_none(sandbox, project, study, 
 
 
 def test_who_is_no_member_finds_nothing_to_annotate(sandbox, project, study):
-    for method, path, body in annotations(sandbox, project, study):
+    for method, path, body in annotate(sandbox, project, study):
         assert sandbox.api(method, path, json=body, user="scientist").status_code in (400, 404)
 
 
 def test_a_locked_study_is_not_annotated_unless_locks_do_not_refuse(sandbox, project, study):
-    changes = annotations(sandbox, project, study)
+    changes = annotate(sandbox, project, study)
     sandbox.post("v2/exam/lock_ids/", {"ids": [study.exam]})
     before = seen(sandbox, study)
     assert [sandbox.api(method, path, json=body).status_code for method, path, body in changes] == [403] * 8
@@ -304,7 +304,7 @@ def test_a_locked_study_is_not_annotated_unless_locks_do_not_refuse(sandbox, pro
 
 def test_what_is_deleted_for_good_takes_its_annotations_along(sandbox, project):
     study = make_study(sandbox, project)
-    annotations(sandbox, project, study)
+    annotate(sandbox, project, study)
     assert sandbox.api("DELETE", f"v1/exam/{study.exam}/").status_code == 204
     assert sandbox.get(f"v2/project/{project.id}/tag-instance/")["count"] == 0
     (entry,) = [e for e in sandbox.get("v1/trash/?limit=1000")["results"] if e["project"] == project.id]

@@ -15,8 +15,9 @@ that the proxy itself says ``100 Continue``.
 Order.  A request is offered to the rules in the order they were made; the first that is due takes it. A rule counts
 each request it matches and is offered.
 
-Threads.  One accepts, one per connection passes bytes. ``_lock`` guards rules, connections and ``seen``; nothing is
-sent or received while it is held. ``offline`` and ``close`` end the threads of all connections before they return.
+Threads.  One accepts, one per connection passes bytes. ``_lock`` guards rules, connections and what was counted;
+nothing is sent or received while it is held. ``offline`` and ``close`` end all threads of connections
+before they return.
 """
 
 from __future__ import annotations
@@ -316,6 +317,7 @@ class FaultProxy:
         self._rules: list[Rule] = []
         self._connections: set[_Connection] = set()
         self._seen: list[str] = []
+        self._accepted = 0
         with socket.create_server(("127.0.0.1", 0)) as chosen:
             self.port: int = chosen.getsockname()[1]
         # Bound to a port it names, the socket keeps it while it does not listen: offline() loses it to nobody.
@@ -357,6 +359,12 @@ class FaultProxy:
         """Every request that came, in order: ``POST /api/v1/import/``."""
         with self._lock:
             return list(self._seen)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections clients made so far."""
+        with self._lock:
+            return self._accepted
 
     def offline(self) -> None:
         """Reset all connections and refuse new ones."""
@@ -402,6 +410,7 @@ class FaultProxy:
                 target=self._serve, args=(connection,), name="fault-proxy-connection"
             )
             with self._lock:
+                self._accepted += 1
                 self._connections.add(connection)
             connection.thread.start()
 

@@ -281,9 +281,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="from operation N on, flip a byte after each: a run with this must fail, or fsx itself is wrong",
     )
     options = parser.parse_args(arguments)
-    exerciser = Exerciser(
-        options.file, options.seed, options.max_size, options.reopen_every, options.corrupt_after
-    )
+    try:
+        exerciser = Exerciser(
+            options.file, options.seed, options.max_size, options.reopen_every, options.corrupt_after
+        )
+    except OSError as error:
+        parser.error(f"{options.file} cannot be used: {error}")
     try:
         exerciser.run(options.ops)
     except (DifferenceError, OSError) as error:
