@@ -186,6 +186,13 @@ class ListingCache(Generic[K, V]):
                 self._entries.pop(key, None)
             self._flights.clear()
 
+    def invalidate_where(self, is_wrong: Callable[[V], bool]) -> None:
+        """Forget all values that *is_wrong* says so of, and store nothing of what is being fetched now."""
+        with self._lock:
+            for key in [key for key in self._entries if is_wrong(Cache.__getitem__(self._entries, key).value)]:
+                self._entries.pop(key)
+            self._flights.clear()
+
     def invalidate_all(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -90,7 +90,8 @@ class DirEntry:
     """One name in a directory and what is behind it.
 
     ``target`` is a ``DirKey`` for a directory, a ``Datafile`` for a file, a link otherwise. ``mtime_ns`` is None
-    where the archive knows no time.
+    where the archive knows no time. ``item`` is the id of the folder item that shows the object, None outside
+    folders.
     """
 
     name: str
@@ -100,6 +101,7 @@ class DirEntry:
     ref: RemoteRef | None
     record: Record | None
     target: DirKey | Datafile | LinkTarget | SiblingLink
+    item: int | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -158,6 +160,21 @@ def exam_link_name(target: LinkTarget) -> str:
     return suffixed(
         legal_name(target.exam_name, f"{ref.kind.value} {ref.id}"), str(ref.id), is_directory=True
     )
+
+
+def own_name(record: Record, naming: Naming) -> str | None:
+    """Return the name that a folder shows *record* under while no sibling has it; None for what is in no folder."""
+    if isinstance(record, Exam):
+        name, ref = naming.of_exam(record), RemoteRef(Kind.EXAM, record.id)
+    elif isinstance(record, Series):
+        name, ref = naming.of_series(record), RemoteRef(Kind.SERIES, record.id)
+    elif isinstance(record, Folder):
+        name, ref = record.name, RemoteRef(Kind.FOLDER, record.id)
+    elif isinstance(record, Dataset):
+        name, ref = _dataset_draft(record).name, RemoteRef(Kind.DATASET, record.id)
+    else:
+        return None
+    return legal_name(name, f"{ref.kind.value} {ref.id}")
 
 
 # -- listings of each area ---------------------------------------------------------------------------
@@ -221,7 +238,7 @@ def folder_listing(folder_id: int, items: Iterable[FolderItem], naming: Naming) 
         if draft is None:
             not_shown.append(f"{item.content_type} {item.object_id}")
         else:
-            drafts.append(replace(draft, rank=item.id))
+            drafts.append(replace(draft, rank=item.id, item=item.id))
     return _listing(DirKey(Area.FOLDER, folder_id), drafts, not_shown)
 
 
@@ -320,6 +337,7 @@ class _Draft:
     record: Record
     target: DirKey | Datafile | LinkTarget
     rank: int | None = None  # see ``names.Named``
+    item: int | None = None
 
     def as_link(self, ino: int, mtime_ns: int | None) -> _Draft:
         assert self.ref is not None
@@ -340,7 +358,9 @@ def _listing(key: DirKey, drafts: Sequence[_Draft], not_shown: Iterable[str] = (
     ]
     names = assign_names(wanted, are_linked=key.area is Area.PROJECT_EXAMS)
     entries = {
-        name: DirEntry(name, draft.ino, draft.mtime_ns, draft.locked, draft.ref, draft.record, draft.target)
+        name: DirEntry(
+            name, draft.ino, draft.mtime_ns, draft.locked, draft.ref, draft.record, draft.target, draft.item
+        )
         for name, draft in zip(names, drafts, strict=True)
     }
     return Listing(key, entries, tuple(not_shown))

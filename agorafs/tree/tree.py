@@ -48,7 +48,16 @@ from agorafs.clock import Clock
 from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError
 from agorafs.tree import listing as build
 from agorafs.tree.inodes import ROOT_INODE, hashed_inode
-from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, SiblingLink, exam_link_name
+from agorafs.tree.listing import (
+    Area,
+    DirEntry,
+    DirKey,
+    LinkTarget,
+    Listing,
+    Record,
+    SiblingLink,
+    exam_link_name,
+)
 from agorafs.tree.names import MAX_NAME_BYTES
 from agorafs.tree.naming import Naming
 
@@ -164,19 +173,6 @@ class Tree:
             node = self.child(node, name)
         return node
 
-    def resolve_known(self, parts: Iterable[str]) -> Node | None:
-        """Return the node that *parts* lead to if memory holds the way, however old. Never waits."""
-        node = self.root
-        for name in parts:
-            listing = self.known_listing(node)
-            if listing is None:
-                return None
-            entry = listing.find(name)
-            if entry is None:
-                return None
-            node = self._place(entry, node)
-        return node
-
     def child(self, node: Node, name: str) -> Node:
         """Return the node called *name* in the directory *node*.
 
@@ -187,6 +183,22 @@ class Tree:
         if entry is None:
             if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
                 raise NameTooLong(f"{name[:40]}… is longer than {MAX_NAME_BYTES} bytes")
+            raise NotFound(f"{node.path.rstrip('/')}/{name} does not exist")
+        return self._place(entry, node)
+
+    def known_child(self, node: Node, name: str) -> Node | None:
+        """Return the node called *name* in the directory *node* as memory has it, however old. Never waits.
+
+        None if memory does not hold the directory.
+
+        Raises:
+            NotFound: Memory holds it, and there is no such name.
+        """
+        listing = self.known_listing(node)
+        if listing is None:
+            return None
+        entry = listing.find(name)
+        if entry is None:
             raise NotFound(f"{node.path.rstrip('/')}/{name} does not exist")
         return self._place(entry, node)
 
@@ -246,6 +258,21 @@ class Tree:
     def doubt(self, parts: Sequence[str]) -> None:
         """Ask the archive again at the next look at the directory of *parts*: a file in it is not as listed."""
         self._listings.expire(_directory_key(self.resolve(parts[:-1])))
+
+    def changed(self, keys: Iterable[DirKey], ref: RemoteRef | None = None) -> None:
+        """Forget the directories *keys*, which were changed by us, and all that show the object *ref*.
+
+        The kernel is not told: it made the change itself.
+        """
+        self._listings.invalidate(keys)
+        if ref is not None:
+            self._listings.invalidate_where(
+                lambda listing: any(entry.ref == ref for entry in listing.entries.values())
+            )
+
+    def own_name(self, record: Record) -> str | None:
+        """Return the name that a folder shows *record* under while no sibling has it; None if folders do not."""
+        return build.own_name(record, self._naming)
 
     def refresh_all(self) -> list[str]:
         """Forget every listing; return the paths that may look different now."""

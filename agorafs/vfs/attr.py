@@ -26,13 +26,17 @@ class FileType(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attr:
-    """``permissions`` are the nine bits of ``chmod``; ``mtime_ns`` is nanoseconds since the epoch."""
+    """``permissions`` are the nine bits of ``chmod``; ``mtime_ns`` is nanoseconds since the epoch.
+
+    ``may_grow``: a local file, whose size is true now and can be another in a moment.
+    """
 
     ino: int
     file_type: FileType
     size: int
     mtime_ns: int
     permissions: int
+    may_grow: bool = False
 
     @property
     def mode(self) -> int:

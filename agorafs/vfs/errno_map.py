@@ -1,9 +1,10 @@
 """The one table from errors to errno, and how loud each is.
 
-Reasons for what is not obvious: 401 and 403 are ``EACCES``, which programs report as "permission denied" and do
-not retry. ``EPERM`` is for what nobody may do, whatever the role. Another version under an open handle is ``ESTALE``, NFS's word for it. A spent deadline is
-``ETIMEDOUT`` and not ``EAGAIN``, which programs take as "spin". ``ENOSYS`` is in no row: the kernel takes it as
-"never ask again". What is not in the table is a bug of ours: ``EIO``, and a traceback in the log.
+Reasons for what is not obvious: 401 and 403 are ``EACCES``, which programs report as "permission denied" and do not
+retry. ``EPERM`` is for what nobody may do, whatever the role. Another version under an open handle is ``ESTALE``,
+NFS's word for it. A spent deadline is ``ETIMEDOUT`` and not ``EAGAIN``, which programs take as "spin". ``ENOSYS`` is
+in no row: the kernel takes it as "never ask again". What is not in the table is a bug of ours: ``EIO``, and a
+traceback in the log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Extended attributes of a node: what its record says, never a request.
 
 ``user.agora.type``, ``id``, ``uid``, ``project``, ``sha1``, ``created``, ``modified``, ``owner``, ``locked``,
-``state`` and, where an operation failed, ``error`` (the reason in words). Times are ISO 8601 UTC; booleans are ``1``
-and ``0``. Attributes without a value are not there.
+``state`` and, where an operation or an upload failed, ``error`` (the reason in words). Times are ISO 8601 UTC;
+booleans are ``1`` and ``0``. Attributes without a value are not there. What is not stored yet has ``type``,
+``project``, ``modified``, ``state`` and ``error``.
+
+Setting.  Copies bring the attributes of their original along. Those of agorafs itself say what is so and not what is
+wished; the others the archive has no place for. Both are taken and dropped, so that no copy fails for them.
 
 ``security.*``, ``system.*`` and ``trusted.*`` belong to the kernel and its modules; the kernel asks for them before
 every write and ``ls -l`` for every entry, so they are answered at once with "not there".
@@ -15,6 +19,7 @@ from datetime import datetime, timezone
 from agorafs.client.records import Datafile, Dataset, Exam, Project, Series
 from agorafs.tree.listing import DirKey
 from agorafs.tree.tree import Node
+from agorafs.vfs.merged import Local
 
 PREFIX = "user.agora."
 
@@ -47,6 +52,19 @@ def attributes(node: Node, error: str | None) -> dict[str, str]:
     values["created"] = _iso(created_ns)
     values["modified"] = _iso(modified_ns)
     values["error"] = error
+    return {PREFIX + name: str(value) for name, value in values.items() if value not in (None, "")}
+
+
+def local_attributes(found: Local, state: str, error: str | None) -> dict[str, str]:
+    """Return the attributes of what is not stored yet; *error* is the last reason noted for its path."""
+    node = found.node
+    values: dict[str, object] = {
+        "type": "folder" if node.is_directory else "datafile",
+        "project": None if found.below.project is None else found.below.project.id,
+        "modified": _iso(node.mtime_ns),
+        "state": state or "local",
+        "error": node.error or error,
+    }
     return {PREFIX + name: str(value) for name, value in values.items() if value not in (None, "")}
 
 

@@ -349,10 +349,13 @@ def test_modes_come_from_the_lock_and_the_role(filesystem, archive):
     }
 
 
-def test_datafiles_of_an_exam_are_read_only(filesystem, archive, project):
-    exam = archive.add_exam(project.id, "E")
-    archive.add_dataset({"report.pdf": b"1"}, exam=exam.id)
-    assert filesystem.getattr("/projects/P/exams/E/report.pdf").permissions == 0o444
+def test_archived_files_can_be_opened_for_writing_as_far_as_locks_allow(filesystem, archive, project):
+    """Programs open for writing what they only read; the kernel asks the permission bits first."""
+    for name, locked in (("E", False), ("F", True)):
+        exam = archive.add_exam(project.id, name, locked=locked)
+        archive.add_dataset({"report.pdf": b"1"}, exam=exam.id)
+    assert filesystem.getattr("/projects/P/exams/E/report.pdf").permissions == 0o644
+    assert filesystem.getattr("/projects/P/exams/F/report.pdf").permissions == 0o444
 
 
 def test_the_size_of_a_link_is_the_length_of_its_text(filesystem, archive, project):
