@@ -1,7 +1,10 @@
-"""Builds the layers of one mount: client, caches, tree, file operations. The only module that sees them all.
+"""Builds the layers of one mount: client, caches, tree, uploads, file operations. The only module that sees them all.
 
 Why.  Every other module is given what it needs and knows only the layer below. Here the settings are turned
 into those layers, once, in order.
+
+Threads.  ``connect`` starts those that bring to the server what was written, this time or before; ``Stack.close`` ends
+them, front to back, and what they have not done is in the journal.
 
 Failure.  ``connect`` fails with what the user can act on: the server is away, does not accept the key, is too old
 or is not an Agora server; a cache directory that can not be used. Nothing stays open then.
@@ -13,26 +16,69 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from agorafs import __version__
-from agorafs.cache.content import ContentCache, ContentLimits
+from agorafs.cache.content import ContentCache, ContentLimits, ContentRef
 from agorafs.cache.metadata import Freshness
 from agorafs.client import Client, Credential, Timeouts, Transport, check_server
-from agorafs.client.records import Project, ServerVersion, User
+from agorafs.client.records import Datafile, Kind, Project, ServerVersion, User
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.config import Settings
 from agorafs.errors import ExitStatus, NotFound, UsageError
 from agorafs.private_directory import make_directory
+from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.naming import Naming
 from agorafs.tree.tree import Tree
+from agorafs.uploads.arrivals import Arrivals
+from agorafs.uploads.durable import Disk
+from agorafs.uploads.recovery import Home, open_home
+from agorafs.uploads.report import Report
+from agorafs.uploads.sealer import Sealer
+from agorafs.uploads.sender import Sender
+from agorafs.uploads.settle import Settler
+from agorafs.uploads.spool import SpoolLimits
+from agorafs.uploads.store import Store
+from agorafs.uploads.upkeep import Upkeep
+from agorafs.uploads.uploads import Uploads
 from agorafs.vfs import FileSystem
+from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
+from agorafs.vfs.dot_uploads import DotUploads
+from agorafs.vfs.import_template import filled_json
+from agorafs.vfs.sources import fill_from
+from agorafs.vfs.transit import Transit
 
 log = logging.getLogger(__name__)
 
 # Somebody waits for the mount and wants to know soon that a server is away.
 _FIRST_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Uploading:
+    """What brings local files to the server. Closed in the order of its methods' lines."""
+
+    home: Home
+    store: Store
+    transit: Transit
+    sender: Sender
+    upkeep: Upkeep
+
+    def start(self) -> None:
+        self.upkeep.start()
+        self.sender.start()
+
+    def close(self) -> None:
+        self.store.closing.set()
+        self.transit.close()
+        self.sender.close()
+        self.upkeep.close()
+        self.store.close()
+        self.home.close()
 
 
 class Stack:
@@ -44,6 +90,7 @@ class Stack:
         client: Client,
         contents: ContentCache,
         filesystem: FileSystem,
+        uploading: _Uploading,
         *,
         user: User,
         version: ServerVersion,
@@ -53,6 +100,8 @@ class Stack:
         self._settings = settings
         self._client = client
         self._contents = contents
+        self._uploading = uploading
+        self._transit = uploading.transit
         self._user = user
         self._version = version
 
@@ -65,8 +114,48 @@ class Stack:
             "server_version": self._version.text,
             "server": self._client.condition(),
             "content": dataclasses.asdict(self._contents.stats()),
+            "uploads": self._transit.status(),
             **self.filesystem.status(),
         }
+
+    # -- what is on its way; see ``vfs.transit`` for each --------------------------------------------
+
+    def seal(self, path: str | None) -> None:
+        """Let what is closed at and below *path* travel now."""
+        self._transit.seal(path)
+
+    def unfinished(self, path: str | None) -> dict[str, Any]:
+        """Return what at and below *path* is not verified on the server."""
+        return self._transit.unfinished(path)
+
+    def retry(self, path: str | None) -> int:
+        """Let failed files travel again; return how many."""
+        return self._transit.retry(path)
+
+    def cancel(self, path: str) -> int:
+        """Give up what is not on the server; return how many files."""
+        return self._transit.cancel(path)
+
+    def upload(
+        self,
+        files: Sequence[tuple[str, str]],
+        destination: str,
+        *,
+        import_json: Mapping[str, Any] | None,
+        relations: Mapping[str, Sequence[str]] | None,
+    ) -> dict[str, int]:
+        """Send files from outside the mount."""
+        return self._transit.upload(files, destination, import_json=import_json, relations=relations)
+
+    def upload_status(self, upload: int) -> dict[str, Any]:
+        """Return how such an upload is."""
+        return self._transit.upload_status(upload)
+
+    def verify_upload(self, upload: int) -> list[dict[str, str]]:
+        """Return what of such an upload the server does not have."""
+        return self._transit.verify_upload(upload)
+
+    # -- the mount -----------------------------------------------------------------------------------
 
     def refresh(self, path: str | None) -> None:
         """Forget what is known of *path* (below the mount point) and below; None means everything.
@@ -84,10 +173,12 @@ class Stack:
     def replace_credential(self, credential: Credential) -> None:
         """Use *credential* from the next request on."""
         self._client.replace_credential(credential)
+        self._uploading.store.announce_work()
 
     def close(self) -> None:
         """Close everything, front to back."""
         self.filesystem.close()
+        self._uploading.close()
         self._contents.close()
         self._client.close()
 
@@ -113,10 +204,13 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
             settings.cache_directory, client, limits=_content_limits(settings), clock=clock
         )
         on_failure.callback(contents.close)
-        filesystem = _filesystem(settings, client, contents, user, naming, clock)
+        tree = _tree(settings, client, user, naming, clock)
+        on_failure.callback(tree.close)
+        filesystem, uploading = _writable(settings, client, contents, tree, user, clock, on_failure)
+        uploading.start()
         on_failure.pop_all()
     log.info("%s %s as %s", settings.url, version.text, user.username)
-    return Stack(settings, client, contents, filesystem, user=user, version=version)
+    return Stack(settings, client, contents, filesystem, uploading, user=user, version=version)
 
 
 def _client(settings: Settings, clock: Clock) -> Client:
@@ -150,30 +244,107 @@ def _content_limits(settings: Settings) -> ContentLimits:
     )
 
 
-def _filesystem(
-    settings: Settings, client: Client, contents: ContentCache, user: User, naming: Naming, clock: Clock
-) -> FileSystem:
-    freshness = Freshness(ttl_s=settings.listing_ttl_s, revalidate_wait_s=settings.revalidate_wait_s)
+def _tree(settings: Settings, client: Client, user: User, naming: Naming, clock: Clock) -> Tree:
     tree = Tree(
         client,
         user=user,
         my_agora=_my_agora(client),
-        freshness=freshness,
+        freshness=_freshness(settings),
         max_entries=settings.max_listing_entries,
         clock=clock,
         naming=naming,
     )
     # Links name projects, so their names are learnt before the first link is shown.
     tree.children(tree.resolve(["projects"]))
-    return FileSystem(
+    return tree
+
+
+def _freshness(settings: Settings) -> Freshness:
+    return Freshness(ttl_s=settings.listing_ttl_s, revalidate_wait_s=settings.revalidate_wait_s)
+
+
+def _writable(
+    settings: Settings,
+    client: Client,
+    contents: ContentCache,
+    tree: Tree,
+    user: User,
+    clock: Clock,
+    on_failure: contextlib.ExitStack,
+) -> tuple[FileSystem, _Uploading]:
+    """Build the file operations and what brings to the server what they write."""
+    disk = Disk()
+    limits = SpoolLimits(settings.spool_max_bytes, settings.spool_min_free_bytes)
+    home = open_home(settings.state_directory, url=settings.url, user=str(user.id), limits=limits, disk=disk)
+    on_failure.callback(home.close)
+
+    def fetch(datafile: int, size: int, sha1: str, descriptor: int) -> None:
+        fill_from(lambda: contents.open(ContentRef(datafile, size, sha1, settings.url, None)))(descriptor)
+
+    store = Store(home.journal, home.spool, disk, fetch=fetch, clock=clock)
+    on_failure.callback(store.close)
+    uploads = Uploads(store)
+    sealer = Sealer(store, quiet_s=settings.batch_quiet_s, fill_import=filled_json)
+    report = Report(store, uploads.remove)
+    arrivals = Arrivals(store)
+    settler = Settler(
+        home.journal,
+        arrivals,
+        client,
+        client.changes,
+        refresh=lambda refs: tree.changed([key for ref in refs for key in _keys_of(*ref)]),
+        adopt=lambda datafile, path: _adopt(contents, settings.url, datafile, path),
+        link_exams=settings.link_exams,
+    )
+    sender = Sender(home.journal, arrivals, client.imports, settler, clock=clock)
+    dot_uploads = DotUploads(
+        uploads, report, nodes=report.nodes, where=lambda anchor: transit.where(anchor), clock=clock
+    )
+    filesystem = FileSystem(
         tree,
         contents,
-        DotAgora(tree, client.describe, vendors=client.vendors, freshness=freshness, clock=clock),
+        DotAgora(
+            tree,
+            client.describe,
+            vendors=client.vendors,
+            freshness=_freshness(settings),
+            clock=clock,
+            uploads=dot_uploads,
+        ),
         archive_url=settings.url,
         umask=settings.umask,
         started_ns=time.time_ns(),
         clock=clock,
+        writing=Writing(
+            uploads,
+            client,
+            client.changes,
+            is_read_only=settings.read_only,
+            allow_delete=settings.allow_delete,
+            mountpoint=None,
+        ),
     )
+    transit = Transit(
+        tree, filesystem.merged, report, sealer, home.journal, home.spool, client, fill_import=filled_json
+    )
+    return filesystem, _Uploading(home, store, transit, sender, Upkeep(store, sealer))
+
+
+def _adopt(contents: ContentCache, url: str, datafile: Datafile, path: Path) -> None:
+    """Let what was just stored be read without a download."""
+    contents.adopt(ContentRef(datafile.id, datafile.size, datafile.sha1, url, datafile.modified_ns), path)
+
+
+def _keys_of(kind: Kind, object_id: int) -> list[DirKey]:
+    """Return the directories that show what has changed in an object."""
+    if kind is Kind.PROJECT:
+        return [
+            DirKey(Area.PROJECT_EXAMS, object_id),
+            DirKey(Area.PROJECT_PATIENTS, object_id),
+            DirKey(Area.PATIENTS),
+        ]
+    areas = {Kind.FOLDER: Area.FOLDER, Kind.EXAM: Area.EXAM, Kind.SERIES: Area.SERIES}
+    return [DirKey(areas[kind], object_id)] if kind in areas else []
 
 
 def _naming(settings: Settings) -> Naming:

@@ -209,6 +209,11 @@ class Transit:
                 missing.append({"path": target, "reason": reason})
         return missing
 
+    def where(self, anchor: Anchor) -> str | None:
+        """Return the path of *anchor*, None while it is not known; never waits."""
+        text = self._known_text(anchor)
+        return text if text.startswith("/") else None
+
     def close(self) -> None:
         """End the background look-ups."""
         self._lookers.close()
