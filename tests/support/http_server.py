@@ -5,6 +5,8 @@ request, so this one writes its answers to the socket itself.
 
 Use.  ``server.on(path, *replies)`` gives the replies of a path (without query), in order; the last one stays.
 A path nobody mentioned answers 404. ``server.seen`` holds every request that arrived.
+``server.on_head(path, *replies)`` gives replies that come first, once each, and that take over before the body has been
+read (``after_receiving``).
 
 Threads.  One accepts, one per connection answers; ``close`` ends all of them. ``seen`` and the replies are
 guarded by ``_lock``.
@@ -19,8 +21,8 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ class SeenRequest:
 class Connection:
     """The server's end of one connection; what replies write to."""
 
-    def __init__(self, sock: socket.socket, closing: threading.Event) -> None:
+    def __init__(self, sock: socket.socket, stream: BinaryIO, closing: threading.Event) -> None:
         self.socket = sock
+        self.stream = stream  # what the client sends and nobody has read
         self.closing = closing  # set when the server ends; what a hanging reply waits for
         self.is_kept = False
 
@@ -114,6 +117,28 @@ def vanish() -> Reply:
     return lambda connection, request: None
 
 
+def after_receiving(count: int, then: Reply) -> Reply:
+    """Read *count* bytes of the body, then do what *then* does; for ``on_head``."""
+
+    def reply(connection: Connection, request: SeenRequest) -> None:
+        connection.stream.read(count)
+        then(connection, request)
+
+    return reply
+
+
+def receive_slowly(step_bytes: int, pause_s: float, then: Reply) -> Reply:
+    """Read the body in steps with a pause before each; for ``on_head``. The pause is real: so is the client's wait."""
+
+    def reply(connection: Connection, request: SeenRequest) -> None:
+        left = int(request.headers["content-length"])
+        while left and not connection.closing.wait(pause_s):
+            left -= len(connection.stream.read(min(step_bytes, left)))
+        then(connection, request)
+
+    return reply
+
+
 def hang() -> Reply:
     """No answer, ever."""
 
@@ -160,14 +185,18 @@ def raw(data: bytes) -> Reply:
 class ScriptedServer:
     """Listens on 127.0.0.1; see the module."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, receive_buffer: int | None = None) -> None:
+        """Listen; the system takes no more than about *receive_buffer* bytes that nobody has read."""
         self._tls = tls
         self._lock = threading.Lock()
         self._seen: list[SeenRequest] = []
         self._replies: dict[str, list[Reply]] = {}
+        self._head_replies: dict[str, list[Reply]] = {}
         self._closing = threading.Event()
         self._connections: list[tuple[threading.Thread, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if receive_buffer is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, name="scripted-server")
         self._acceptor.start()
@@ -192,6 +221,10 @@ class ScriptedServer:
     def on(self, path: str, *replies: Reply) -> None:
         with self._lock:
             self._replies[path] = list(replies)
+
+    def on_head(self, path: str, *replies: Reply) -> None:
+        with self._lock:
+            self._head_replies[path] = list(replies)
 
     def close(self) -> None:
         self._closing.set()
@@ -221,15 +254,22 @@ class ScriptedServer:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             with sock, sock.makefile("rb") as stream:
-                connection = Connection(sock, self._closing)
-                while request := self._read_request(stream, number):
+                connection = Connection(sock, stream, self._closing)
+                while request := self._read_head(stream, number):
                     connection.is_kept = False
+                    early = self._next_head_reply(request)
+                    if early is not None:
+                        early(connection, request)
+                        return
+                    request = replace(
+                        request, body=stream.read(int(request.headers.get("content-length", 0)))
+                    )
                     self._next_reply(request)(connection, request)
                     if not connection.is_kept:
                         return
 
     @staticmethod
-    def _read_request(stream: Any, number: int) -> SeenRequest | None:
+    def _read_head(stream: Any, number: int) -> SeenRequest | None:
         line = stream.readline().decode("latin-1").split()
         if len(line) != 3:
             return None
@@ -237,8 +277,15 @@ class ScriptedServer:
         while (field := stream.readline().decode("latin-1").strip()) != "":
             name, _, value = field.partition(":")
             headers[name.lower()] = value.strip()
-        body = stream.read(int(headers.get("content-length", 0)))
-        return SeenRequest(line[0], line[1], headers, body, number)
+        return SeenRequest(line[0], line[1], headers, b"", number)
+
+    def _next_head_reply(self, request: SeenRequest) -> Reply | None:
+        with self._lock:
+            replies = self._head_replies.get(request.path)
+            if not replies:
+                return None
+            self._seen.append(request)
+            return replies.pop(0)
 
     def _next_reply(self, request: SeenRequest) -> Reply:
         with self._lock:
