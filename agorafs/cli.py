@@ -29,8 +29,12 @@ from agorafs.errors import AgoraFSError, ExitStatus, UsageError
 
 _COMMANDS = {
     "mount": "mount a server at a directory",
-    "umount": "unmount, and wait until all has ended",
-    "status": "show this user's mounts and how they are",
+    "umount": "unmount, once everything written is on the server",
+    "status": "show this user's mounts, how they are, and what is being uploaded",
+    "sync": "wait until everything written is verified on the server",
+    "upload": "send files and directories, and wait until they are verified",
+    "retry": "send again what the server did not take",
+    "cancel": "give up files that are not on the server",
     "refresh": "show at once what others have changed at a path",
     "sandbox": "run a small Agora-compatible server with demo data",
 }
@@ -44,7 +48,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
         """Return the arguments in *words*, all of which must be known."""
-        arguments, unknown = self.parse_known_args(words)
+        # intermixed: an option may stand between two of several paths
+        arguments, unknown = self.parse_known_intermixed_args(words)
         if unknown:
             word = unknown[0].partition("=")[0]
             hint = did_you_mean(word, self._option_string_actions)

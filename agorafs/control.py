@@ -1,11 +1,12 @@
-"""The socket through which ``agorafs status`` and ``refresh`` talk to the process of a mount.
+"""The socket through which the commands (``status``, ``sync``, ``upload``, …) talk to the process of a mount.
 
 Why.  Asking through the mount itself would need a file there for every question, and would not work when the
 mount is what is being asked about.
 
 Form.  A Unix socket beside the mount's record, mode 0600 in a directory of mode 0700. One line of JSON asks,
 ``{"command": "status"}`` or ``{"command": "refresh", "path": "/projects/…"}``; one line answers,
-``{"ok": true, …}`` or ``{"ok": false, "error": …, "exit_status": …}``; then the connection is closed. JSON is
+``{"ok": true, …}`` or ``{"ok": false, "error": …, "exit_status": …}``; then the connection is closed. Who waits for
+something that takes long asks again and again: no answer takes longer than a request to the server. JSON is
 ASCII: a name that is not UTF-8 travels as lone surrogates. Besides the modes, the kernel tells who asks
 (SO_PEERCRED): only this user and root are answered.
 
@@ -28,18 +29,17 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from agorafs.errors import AgoraFSError, BadCommand, ExitStatus, UsageError
+from agorafs.mount_requests import Handler
 from agorafs.registry import mount_id, mounts_directory
 
 _LOGGER = logging.getLogger(__name__)
 
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
-
-_MAX_REQUEST_BYTES = 64 * 1024  # a path is at most 4 KiB, six times that when every byte is escaped
+MAX_REQUEST_BYTES = 64 * 1024 * 1024  # the names of some 250,000 files for ``agorafs upload``
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_CONNECTIONS = 8
 _PEER_TIMEOUT_S = 5.0
@@ -115,7 +115,7 @@ class ControlServer:
             with connection:
                 connection.settimeout(_PEER_TIMEOUT_S)
                 if _peer_uid(connection) in (0, os.geteuid()):
-                    answer = self._answer(_read_line(connection, _MAX_REQUEST_BYTES))
+                    answer = self._answer(_read_line(connection, MAX_REQUEST_BYTES))
                     connection.sendall(json.dumps(answer).encode("ascii") + b"\n")
         except OSError as error:
             _LOGGER.debug("a control connection ended early: %s", error)
@@ -142,16 +142,19 @@ def ask(
     """Send *request* to the process that serves *mountpoint* and return its answer, without ``ok``.
 
     Raises:
-        UsageError: UNAVAILABLE when the process is not there or does not answer within *timeout_s*; else what
-            it answered.
+        UsageError: UNAVAILABLE when the process is not there or does not answer within *timeout_s*; USAGE when
+            *request* is too long; else what it answered.
     """
     path = socket_path(state_directory, mountpoint)
+    line = json.dumps(request).encode("ascii") + b"\n"
+    if len(line) > MAX_REQUEST_BYTES:
+        raise UsageError("these are too many names for one command: give it parts of them", ExitStatus.USAGE)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
             with _short_address(path) as address:
                 connection.connect(address)
-            connection.sendall(json.dumps(request).encode("ascii") + b"\n")
+            connection.sendall(line)
             answer = _parse_object(_read_line(connection, _MAX_ANSWER_BYTES))
     except TimeoutError:
         raise UsageError(

@@ -5,15 +5,16 @@ first and given up last; the server is asked before anything is mounted; signals
 between.
 
 Place.  Run by ``commands.mount``, in the foreground or in the child that ``daemon`` made. Puts together
-``stack``, ``fuse_mount``, ``control`` and ``registry``, which know nothing of each other.
+``stack``, ``fuse_mount``, ``control`` and ``registry``, which know nothing of each other. What the commands may ask
+is in ``mount_requests``.
 
 Threads.  The main thread connects and then serves. The signal thread and the control threads call into the
 stack, which allows any thread. ``_lock`` guards ``_stack`` and ``_is_stopping``; nothing is called while it
 is held.
 
-Signals.  SIGHUP reads the key again and drops all listings. SIGTERM and SIGINT unmount; if the mount is
-busy it is detached, open files get ``_GRACE_S`` seconds, and the process ends. Before the mount is there
-they just end the process.
+Signals.  SIGHUP reads the key again, drops all listings, and wakes uploads that wait for a key. SIGTERM and SIGINT
+unmount without waiting for uploads: the next mount goes on with them. If the mount is busy it is detached, open
+files get ``_GRACE_S`` seconds, and the process ends. Before the mount is there they just end the process.
 
 Failure.  Until the mount is ready a failure goes to the ``Report``, afterwards to the log. ``run`` returns
 the exit status and does not raise.
@@ -40,7 +41,6 @@ from agorafs.control import ControlServer, socket_path
 from agorafs.daemon import Report, block_signals, handle_signals
 from agorafs.errors import (
     AgoraFSError,
-    BadCommand,
     ExitStatus,
     NotAuthenticated,
     RemoteTimeout,
@@ -49,6 +49,7 @@ from agorafs.errors import (
     UsageError,
 )
 from agorafs.log_output import SecretFreeFormatter, log_to
+from agorafs.mount_requests import AskedStack, handlers
 from agorafs.profiles import Resolved, forget_environment_key
 from agorafs.registry import MountRecord, Registration, register
 
@@ -57,16 +58,8 @@ _LOGGER = logging.getLogger(__name__)
 _GRACE_S = 5.0  # for programs that hold files open when the mount is told to stop
 
 
-class ServedStack(Protocol):
+class ServedStack(AskedStack, Protocol):
     """What this module needs of ``stack.Stack``."""
-
-    def status(self) -> dict[str, object]:
-        """Return what ``agorafs status`` shows."""
-        ...
-
-    def refresh(self, path: str | None) -> None:
-        """Forget listings at and below *path*, a path in the mount; all of them when None."""
-        ...
 
     def replace_credential(self, credential: Credential) -> None:
         """Use another key from now on."""
@@ -162,10 +155,7 @@ class MountProcess:
             cleanup.callback(stack.close)
             with self._lock:
                 self._stack = stack
-            control = ControlServer(
-                socket_path(settings.state_directory, self._mountpoint),
-                {"ping": lambda request: {}, "status": self._status, "refresh": self._refresh},
-            )
+            control = ControlServer(socket_path(settings.state_directory, self._mountpoint), handlers(stack))
             cleanup.callback(control.close)
             layers.serve(stack, self._mountpoint, settings, self._on_ready)
             if not self._report.is_said:
@@ -201,24 +191,6 @@ class MountProcess:
     def _hide(self, credential: Credential | None) -> None:
         if self._formatter is not None:
             self._formatter.hide(credential)
-
-    # --- questions from the control socket ---
-
-    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        with self._lock:
-            stack = self._stack
-        assert stack is not None  # the socket is made after the stack
-        return {"status": stack.status()}
-
-    def _refresh(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = request.get("path")
-        if path is not None and not (isinstance(path, str) and path.startswith("/")):
-            raise BadCommand("path must begin with / and is relative to the mount")
-        with self._lock:
-            stack = self._stack
-        assert stack is not None
-        stack.refresh(path)
-        return {}
 
     # --- signals ---
 

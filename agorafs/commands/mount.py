@@ -14,13 +14,14 @@ import textwrap
 from pathlib import Path
 
 from agorafs import mountpoint as mountpoints
-from agorafs.config import KNOWN_SETTINGS, SAFE_KERNEL_FLAGS, Settings
+from agorafs.commands.server_options import add_server_arguments, path_or, read_server
+from agorafs.config import KNOWN_SETTINGS, Settings
 from agorafs.daemon import Report, block_signals, start_in_background
 from agorafs.errors import ExitStatus, UsageError
 from agorafs.mount_process import MountProcess
-from agorafs.options import KERNEL_FLAGS, absolute_path, parse_options
+from agorafs.options import KERNEL_FLAGS
 from agorafs.private_directory import make_private_directory
-from agorafs.profiles import Resolved, resolve
+from agorafs.profiles import Resolved
 from agorafs.registry import find_live, mount_id
 
 _READY_MARGIN_S = 60.0  # on top of the deadline: imports on a slow machine, opening a large cache
@@ -32,17 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="https://… or the name of a profile")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
     parser.add_argument("-f", "--foreground", action="store_true", help="stay, and log to standard error")
-    parser.add_argument(
-        "-o", dest="options", metavar="OPT,OPT=VALUE…", action="append", default=[], help="see below"
-    )
-    parser.add_argument("--api-key-file", metavar="FILE", help="file that holds the API key and nothing else")
-    parser.add_argument("--ca-bundle", metavar="FILE", help="certificates to trust instead of the system's")
-    parser.add_argument("--insecure", action="store_true", help="allow http to another machine")
-    parser.add_argument("--cache-dir", metavar="DIR", help="same as -o cache_directory=DIR")
-    parser.add_argument("--state-dir", metavar="DIR", help="same as -o state_directory=DIR")
-    parser.add_argument("--config", metavar="FILE", help="configuration file with the profiles")
+    add_server_arguments(parser)
     parser.add_argument("--log-file", metavar="FILE", help="instead of a file in the state directory")
-    parser.add_argument("-v", "--verbose", action="store_true", help="same as -o debug")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _options_help()
 
@@ -107,35 +99,13 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
 
 
 def _read_request(arguments: argparse.Namespace) -> _Request:
-    options = parse_options(arguments.options)
-    given = dict(options.settings)
-    for name, value in (
-        ("ca_bundle", arguments.ca_bundle),
-        ("cache_directory", arguments.cache_dir),
-        ("state_directory", arguments.state_dir),
-    ):
-        if value is not None:
-            given[name] = absolute_path(value)
-    if arguments.insecure:
-        given["insecure"] = True
-    if arguments.verbose:
-        given["debug"] = True
-    given["kernel_flags"] = tuple(dict.fromkeys((*SAFE_KERNEL_FLAGS, *options.kernel_flags)))
+    resolved, options = read_server(arguments.source, arguments)
     return _Request(
-        resolved=resolve(
-            arguments.source,
-            given,
-            api_key_file=_path_or(arguments.api_key_file, options.api_key_file),
-            config_file=_path_or(arguments.config, options.config),
-        ),
+        resolved=resolved,
         mountpoint=mountpoints.resolve_mountpoint(Path(arguments.mountpoint)),
         nonempty=options.nonempty,
-        log_file=_path_or(arguments.log_file, options.log_file),
+        log_file=path_or(arguments.log_file, options.log_file),
     )
-
-
-def _path_or(text: str | None, otherwise: Path | None) -> Path | None:
-    return otherwise if text is None else absolute_path(text)
 
 
 def _prepare(request: _Request) -> None:

@@ -25,6 +25,8 @@ from agorafs.errors import (
     UsageError,
 )
 
+COMMANDS = ["mount", "umount", "status", "sync", "upload", "retry", "cancel", "refresh", "sandbox"]
+
 
 def test_help_names_every_command_and_loads_none_of_them():
     program = (
@@ -34,7 +36,7 @@ def test_help_names_every_command_and_loads_none_of_them():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    for command in ("mount", "umount", "status", "refresh", "sandbox"):
+    for command in COMMANDS:
         assert f"agorafs {command} " in done.stdout
 
 
@@ -46,7 +48,7 @@ def test_status_does_not_wait_for_the_http_library():
     subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
 
 
-@pytest.mark.parametrize("command", ["mount", "umount", "status", "refresh", "sandbox"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
@@ -85,7 +87,7 @@ def test_version(capsys):
     [
         (["mont"], "unknown command: mont (did you mean mount?)"),
         (["stauts", "/mnt"], "unknown command: stauts (did you mean status?)"),
-        (["explode"], "unknown command: explode; known are: mount, umount"),
+        (["burst"], "unknown command: burst; known are: mount, umount"),
         (["--explode"], "unknown option: --explode"),
         (["status", "--jsno"], "unknown option: --jsno (did you mean --json?)"),
         (["status", "a", "b"], "one argument too many: b"),

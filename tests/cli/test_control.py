@@ -102,10 +102,28 @@ def test_a_line_that_is_not_a_question_is_refused_and_the_next_is_answered(serve
     assert ask(tmp_path, MOUNTPOINT, {"command": "ping"}, timeout_s=10) == {}
 
 
-def test_an_endless_question_is_cut_off(serve, tmp_path):
+def test_an_endless_question_is_cut_off(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "MAX_REQUEST_BYTES", 1 << 20)
     serve(ping=lambda request: {})
-    assert raw(tmp_path, b"x" * (8 * 1024 * 1024)) == b""
+    assert raw(tmp_path, b"x" * (8 << 20)) == b""
     assert ask(tmp_path, MOUNTPOINT, {"command": "ping"}, timeout_s=10) == {}
+
+
+def test_a_question_that_would_be_cut_off_is_not_asked(serve, tmp_path, monkeypatch):
+    serve(ping=lambda request: {})
+    monkeypatch.setattr(control, "MAX_REQUEST_BYTES", 1 << 20)
+    with pytest.raises(UsageError, match="too many names for one command") as refused:
+        ask(tmp_path, MOUNTPOINT, {"command": "ping", "files": ["x" * (1 << 20)]}, timeout_s=10)
+    assert refused.value.exit_status is ExitStatus.USAGE
+
+
+def test_the_names_of_a_hundred_thousand_files_are_one_question(serve, tmp_path):
+    serve(count=lambda request: {"files": len(request["files"])})
+    files = [
+        (f"/data/scanner/2026/study-{number:06d}/image.dcm", f"{number:06d}.dcm") for number in range(100_000)
+    ]
+    answer = ask(tmp_path, MOUNTPOINT, {"command": "count", "files": files}, timeout_s=60)
+    assert answer == {"files": 100_000}
 
 
 def test_another_user_is_not_answered(serve, tmp_path, monkeypatch):

@@ -3,112 +3,16 @@
 import json
 import os
 import re
-import select
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from agorafs.errors import ExitStatus
+from tests.cli.program import KEY, TIMEOUT_S, URL
 
-URL = "https://agora.example.org"
-KEY = "sesame-1234"
 NEW_KEY = "sesame-5678"
-_TIMEOUT_S = 60
-
-
-class Program:
-    """Runs the command with one plan, in one home directory; stops at the end what it has started."""
-
-    def __init__(self, tmp_path):
-        self.home = tmp_path
-        self.mountpoint = tmp_path / "mount"
-        self.mountpoint.mkdir()
-        self.plan = tmp_path / "plan.json"
-        self.key_file = tmp_path / "key"
-        self.key_file.write_text(KEY)
-        self.key_file.chmod(0o600)
-        self.state = tmp_path / "state" / "agorafs"
-        self.set_plan()
-
-    def set_plan(self, **wanted):
-        self.plan.write_text(json.dumps(wanted))
-
-    def environment(self, **more):
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "AGORA_"))},
-            "HOME": str(self.home),
-            "XDG_STATE_HOME": str(self.home / "state"),
-            "XDG_CACHE_HOME": str(self.home / "cache"),
-            **more,
-        }
-
-    def command(self, *arguments):
-        return [sys.executable, "-m", "tests.cli.fake_layers", str(self.plan), *map(str, arguments)]
-
-    def run(self, *arguments, **more):
-        return subprocess.run(
-            self.command(*arguments),
-            env=self.environment(**more),
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-
-    def mount(self, *arguments):
-        return self.run("mount", URL, self.mountpoint, "--api-key-file", self.key_file, *arguments)
-
-    def events(self):
-        path = self.home / "events"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def wait_for_event(self, event):
-        """Wait until *event* was written; the writer gives no other sign."""
-        self._wait_until(lambda: event in self.events(), f"no {event!r}")
-
-    def wait_for_log(self, words):
-        """Wait until *words* stand in the log of the mount."""
-        self._wait_until(lambda: words in self.everything_written(), f"nothing logged of {words!r}")
-
-    def _wait_until(self, is_so, otherwise):
-        for _ in range(_TIMEOUT_S * 100):
-            if is_so():
-                return
-            select.select([], [], [], 0.01)
-        raise AssertionError(f"{otherwise}; events: {self.events()}")
-
-    def pids(self):
-        status = json.loads(self.run("status", "--json").stdout)
-        return [mount["pid"] for mount in status["mounts"] if "pid" in mount]
-
-    def stop(self, pid, number=signal.SIGTERM):
-        """Send a signal and wait for the end."""
-        process = os.pidfd_open(pid)
-        try:
-            os.kill(pid, number)
-            assert select.select([process], [], [], _TIMEOUT_S)[0], f"process {pid} has not ended"
-        finally:
-            os.close(process)
-
-    def everything_written(self):
-        """Return the text of every file below the home directory but the key and the note of events."""
-        return "".join(
-            path.read_text(errors="replace")
-            for path in self.home.rglob("*")
-            if path.is_file() and path != self.key_file and path.name != "events"
-        )
-
-
-@pytest.fixture
-def program(tmp_path):
-    program = Program(tmp_path)
-    yield program
-    for pid in program.pids():
-        program.stop(pid, signal.SIGKILL)
 
 
 def test_mount_returns_0_when_the_mount_is_ready_and_prints_nothing(program):
@@ -245,7 +149,7 @@ def test_in_the_foreground_the_process_stays_and_ends_with_0_on_interrupt(progra
         assert process.stderr is not None
         assert f"is mounted at {program.mountpoint}" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(_TIMEOUT_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
         assert KEY not in process.stderr.read()
 
 
@@ -259,7 +163,7 @@ def test_an_interrupt_while_the_server_does_not_answer_ends_with_130(program):
     ) as process:
         program.wait_for_event(f"connect {URL} {KEY}")
         process.send_signal(signal.SIGINT)
-        assert process.wait(_TIMEOUT_S) == ExitStatus.INTERRUPTED
+        assert process.wait(TIMEOUT_S) == ExitStatus.INTERRUPTED
 
 
 def test_an_interrupt_of_the_waiting_parent_stops_the_child(program):
@@ -272,7 +176,7 @@ def test_an_interrupt_of_the_waiting_parent_stops_the_child(program):
     ) as process:
         program.wait_for_event(f"connect {URL} {KEY}")
         process.send_signal(signal.SIGINT)
-        assert process.wait(_TIMEOUT_S) == ExitStatus.INTERRUPTED
+        assert process.wait(TIMEOUT_S) == ExitStatus.INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == b"", "an interrupt needs no words"
     assert program.pids() == []
