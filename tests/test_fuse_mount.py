@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,8 @@ from agorafs.errors import (
     StaleLookup,
     UsageError,
 )
+from agorafs.fuse_mount.operations import Operations
+from agorafs.fuse_mount.tuned import tuned as tuned_class
 from agorafs.vfs import Opened
 from agorafs.vfs.attr import Attr, FileType
 
@@ -41,6 +45,7 @@ class Files:
         self.failures: list[tuple[str, AgoraFSError]] = []
         self.opened = Opened(7, keep_pages=True, direct=False)
         self.names = list(NAMES)
+        self.changes: list[tuple[Any, ...]] = []
 
     def attr(self, name: str) -> Attr:
         return Attr(len(name) + 1, FileType.FILE, 1025, TIME_NS, 0o444)
@@ -78,8 +83,18 @@ class Files:
         self._fail()
         return b"0123456789"[offset : offset + size]
 
-    def refuse_change(self, path: str, what: str) -> None:
-        raise ReadOnly(f"{path}: {what}")
+    def path_of(self, handle: int) -> str:
+        return "/d/x"
+
+    def __getattr__(self, name: str) -> Any:
+        """Every operation that changes something is noted with its arguments."""
+
+        def noted(*arguments: Any) -> Any:
+            self._fail()
+            self.changes.append((name, *(bytes(a) if isinstance(a, memoryview) else a for a in arguments)))
+            return {"create": self.opened, "write": 3}.get(name)
+
+        return noted
 
     def note_failure(self, path: str, error: AgoraFSError) -> None:
         self.failures.append((path, error))
@@ -153,14 +168,14 @@ def config():
 @pytest.fixture
 def operations(files, binding, config):
     settings = Settings(url="http://localhost", uid=1000, gid=100)
-    made = fuse_mount._Operations(files, settings, binding, lambda: None)
+    made = Operations(files, settings, binding, lambda: None)
     made.init_with_config(SimpleNamespace(max_background=0, congestion_threshold=0, want=0), config)
     return made
 
 
 @pytest.fixture
 def tuned(binding, operations):
-    return fuse_mount._tuned(binding)(operations, "/mnt")
+    return tuned_class(binding)(operations, "/mnt")
 
 
 def file_info(**fields):
@@ -241,7 +256,7 @@ def test_entries_come_with_attributes_but_for_those_that_have_others_by_now(tune
 def test_the_kernel_is_asked_to_take_attributes_with_every_piece_of_a_directory(files, binding, config):
     """Left to itself it takes them with the first piece only, and looks every further entry up."""
     connection = SimpleNamespace(max_background=0, congestion_threshold=0, want=1 << 13 | 1 << 14)
-    made = fuse_mount._Operations(files, Settings(url="http://localhost"), binding, lambda: None)
+    made = Operations(files, Settings(url="http://localhost"), binding, lambda: None)
     made.init_with_config(connection, config)
     assert connection.want == 1 << 13  # FUSE_CAP_READDIRPLUS without FUSE_CAP_READDIRPLUS_AUTO
 
@@ -343,30 +358,108 @@ def test_paths_that_are_no_utf8_go_through_unharmed(tuned, files):
     assert os.fsencode(path) == b"/d/\xff"
 
 
-@pytest.mark.parametrize(
-    ("operation", "arguments"),
-    [
-        ("create", (0o644,)),
-        ("mknod", (0o644, 0)),
-        ("mkdir", (0o755,)),
-        ("symlink", ("target",)),
-        ("link", ("/source",)),
-        ("unlink", ()),
-        ("rmdir", ()),
-        ("rename", ("/new",)),
-        ("truncate", (0,)),
-        ("write", (b"x", 0, 1)),
-        ("chmod", (0o600,)),
-        ("chown", (0, 0)),
-        ("utimens", (None,)),
-        ("setxattr", ("user.x", b"1", 0)),
-        ("removexattr", ("user.x",)),
-    ],
-)
-def test_every_change_is_refused_as_on_a_read_only_file_system(operations, operation, arguments):
+CHANGES = [
+    ("create", (0o644,), ("create", "/d/x")),
+    ("mkdir", (0o755,), ("make_directory", "/d/x")),
+    ("symlink", ("target",), ("make_link", "/d/x", "target")),
+    ("link", ("/source",), ("refuse_to_make", "/d/x", "hard links")),
+    ("unlink", (), ("remove", "/d/x")),
+    ("rmdir", (), ("remove_directory", "/d/x")),
+    ("rename", ("/new",), ("rename", "/d/x", "/new", 0)),
+    ("truncate", (0,), ("truncate", "/d/x", 0, None)),
+    ("truncate", (5, 7), ("truncate", "/d/x", 5, 7)),
+    ("write", (b"x", 9, 7), ("write", 7, 9, b"x")),
+    ("fallocate", (0, 1, 2, 7), ("allocate", 7, 0, 1, 2)),
+    ("flush", (7,), ("flush", 7)),
+    ("fsync", (1, 7), ("fsync", 7)),
+    ("chmod", (0o600,), ("ignore_change", "/d/x", "changing permissions")),
+    ("chown", (0, 0), ("ignore_change", "/d/x", "changing the owner")),
+    ("utimens", ((1, 2),), ("set_mtime", "/d/x", 2, None)),
+    ("setxattr", ("user.x", b"1", 0), ("set_xattr", "/d/x", "user.x")),
+    ("removexattr", ("user.x",), ("remove_xattr", "/d/x", "user.x")),
+]
+
+
+@pytest.mark.parametrize(("operation", "arguments", "expected"), CHANGES)
+def test_a_change_becomes_one_operation_of_the_file_system(operations, files, operation, arguments, expected):
+    getattr(operations, operation)("/d/x", *arguments)
+    assert files.changes == [expected]
+
+
+@pytest.mark.parametrize(("operation", "arguments", "expected"), CHANGES)
+def test_a_refused_change_becomes_its_errno(operations, files, operation, arguments, expected):
+    files.error = ReadOnly("x")
     with pytest.raises(OSError) as raised:
         getattr(operations, operation)("/d/x", *arguments)
     assert raised.value.errno == errno.EROFS
+
+
+def test_a_file_made_by_mknod_is_closed_again_and_a_device_is_refused(operations, files):
+    operations.mknod("/d/x", 0o100644, 0)
+    assert [change[0] for change in files.changes] == ["create", "flush", "release"]
+    files.changes.clear()
+    with contextlib.suppress(OSError):
+        operations.mknod("/d/x", 0o060644, 0)
+    assert files.changes[0][0] == "refuse_to_make"
+
+
+def test_bytes_are_written_straight_from_the_bindings_buffer(tuned, files):
+    buffer = ctypes.create_string_buffer(b"abcdef", 6)
+    info = file_info()
+    info.contents.fh = 7
+    assert tuned.write(None, ctypes.cast(buffer, ctypes.POINTER(ctypes.c_byte)), 3, 100, info) == 3
+    assert files.changes == [("write", 7, 100, b"abc")]
+
+
+def test_what_has_a_handle_goes_by_it_because_there_may_be_no_path_any_more(tuned, files):
+    info = file_info()
+    info.contents.fh = 7
+    stat = Stat()
+    assert tuned.getattr_fuse_3(None, SimpleNamespace(contents=stat), info) == 0
+    tuned.truncate_fuse_3(None, 5, info)
+    tuned.utimens_fuse_3(None, times_of(3, 4), info)
+    tuned.chmod_fuse_3(None, 0o600, info)
+    tuned.chown_fuse_3(None, 0, 0, info)
+    assert files.changes == [("truncate", "", 5, 7), ("set_mtime", "", 3_000_000_004, 7)]
+
+
+def times_of(seconds: int, nanoseconds: int) -> SimpleNamespace:
+    return SimpleNamespace(contents=SimpleNamespace(modtime=TimeSpec(seconds, nanoseconds)))
+
+
+def test_a_time_that_is_to_be_left_is_left_and_now_is_now(tuned, files):
+    tuned.utimens_fuse_3(b"/d/x", times_of(0, (1 << 30) - 2), None)
+    assert files.changes == []
+    before_ns = time.time_ns()
+    tuned.utimens_fuse_3(b"/d/x", times_of(0, (1 << 30) - 1), None)
+    ((_, _, mtime_ns, _),) = files.changes
+    assert before_ns <= mtime_ns <= time.time_ns()
+
+
+def test_the_flags_of_a_rename_arrive(tuned, files):
+    tuned.rename_fuse_3(b"/d/x", b"/d/y", 1)
+    assert files.changes == [("rename", "/d/x", "/d/y", 1)]
+
+
+def test_a_file_is_created_as_its_opener_wants_it(tuned, files):
+    info = file_info()
+    info.contents.flags = os.O_WRONLY | os.O_EXCL
+    assert tuned.create(b"/d/x", 0o644, info) == 0
+    assert files.changes == [("create", "/d/x", os.O_WRONLY | os.O_EXCL)]
+    assert info.contents.fh == 7
+
+
+def test_a_directory_that_is_renamed_while_it_is_read_goes_on(tuned, operations):
+    directory = Directory(tuned, 5)
+    directory.read(0)
+    operations.rename("/d", "/e")
+    assert operations.directories[directory.info.contents.fh].path == "/e"
+    assert directory.read_all(7) == NAMES[5:]
+
+
+def test_a_removed_file_that_is_open_needs_no_hidden_name(operations, config):
+    assert config.hard_remove
+    assert config.nullpath_ok
 
 
 def test_attributes_that_are_not_ours_are_answered_before_any_path_is_looked_at(tuned, files):
@@ -389,7 +482,7 @@ def stack(files):
 
 
 def test_a_mount_that_libfuse_refuses_is_one_sentence(stack, binding, monkeypatch):
-    monkeypatch.setattr(fuse_mount, "_load_binding", lambda name: binding)
+    monkeypatch.setattr(fuse_mount, "load_binding", lambda name: binding)
     binding.failure = RuntimeError(1)
     with pytest.raises(UsageError, match=r"/mnt could not be mounted"):
         fuse_mount.serve(stack, Path("/mnt"), Settings(url="http://localhost"), lambda: None)
@@ -400,7 +493,7 @@ def test_a_mount_that_libfuse_refuses_is_one_sentence(stack, binding, monkeypatc
 def test_the_kernel_believes_for_a_second_at_most_and_checks_permissions_itself(
     stack, binding, monkeypatch, listing_ttl_s, kernel_ttl_s
 ):
-    monkeypatch.setattr(fuse_mount, "_load_binding", lambda name: binding)
+    monkeypatch.setattr(fuse_mount, "load_binding", lambda name: binding)
     settings = Settings(url="http://localhost/a,b", listing_ttl_s=listing_ttl_s)
     fuse_mount.serve(stack, Path("/mnt"), settings, lambda: None)
     ((mountpoint, options),) = binding.runs

@@ -38,6 +38,7 @@ from agorafs.errors import (
     NotADirectory,
     NotFound,
     NotPermitted,
+    NotSupported,
     PermissionDenied,
     ReadOnly,
     StaleHandle,
@@ -458,6 +459,26 @@ class FileSystem:
         self._changing(path, what)
         self._resolve(path)
 
+    def set_xattr(self, path: str, name: str) -> None:
+        """Take an extended attribute and drop it (see ``xattrs``).
+
+        Raises:
+            NotSupported: It would be one of agorafs's own, and there is none of this name.
+        """
+        if name.startswith(xattrs.PREFIX) and name not in xattrs.OWN:
+            raise NotSupported(f"{path}: there is no attribute {name}")
+        self.ignore_change(path, f"setting the attribute {name}")
+
+    def remove_xattr(self, path: str, name: str) -> None:
+        """Take the removal of an extended attribute that was never kept.
+
+        Raises:
+            NotSupported: It is one of agorafs's own.
+        """
+        if name.startswith(xattrs.PREFIX):
+            raise NotSupported(f"{path}: {name} says what is so and can not be removed")
+        self.ignore_change(path, f"removing the attribute {name}")
+
     def make_directory(self, path: str) -> None:
         """``mkdir``."""
         changes = self._changing(path, "creating a directory")
@@ -554,6 +575,12 @@ class FileSystem:
     def note_failure(self, path: str, error: AgoraFSError) -> None:
         """Remember why an operation on *path* failed."""
         self._complaints.note(path, error)
+
+    def path_of(self, handle: int) -> str:
+        """Return the path of *handle* for a message; empty if it has none."""
+        with contextlib.suppress(BadHandle):
+            return self._handles.get(handle).path or ""
+        return ""
 
     def status(self) -> Mapping[str, Any]:
         """Return what ``agorafs status`` shows of this layer."""

@@ -22,6 +22,12 @@ from agorafs.tree.tree import Node
 from agorafs.vfs.merged import Local
 
 PREFIX = "user.agora."
+OWN = frozenset(
+    PREFIX + name
+    for name in (
+        "type", "id", "uid", "project", "sha1", "created", "modified", "owner", "locked", "state", "error",
+    )
+)  # fmt: skip
 
 
 def attributes(node: Node, error: str | None) -> dict[str, str]:
