@@ -100,8 +100,7 @@ class _Uploading:
             super().send(data)  # type: ignore[misc]
             return
         sock: socket.socket = self.sock  # type: ignore[attr-defined]
-        if self._upload_socket is not sock:
-            self._end_upload()
+        if self._upload_socket is None:
             self._upload_socket = sock
             upload.open_uploads.add(sock)
             sock.settimeout(upload.stall_s)
@@ -124,7 +123,8 @@ class _Uploading:
     def _end_upload(self) -> None:
         if self._upload is not None and self._upload_socket is not None:
             self._upload.open_uploads.discard(self._upload_socket)
-            self._upload_socket = None
+        # An idle connection must not keep megabytes alive.
+        self._upload = self._upload_socket = None
 
 
 class _Connection(_Uploading, urllib3.connection.HTTPConnection):

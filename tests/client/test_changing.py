@@ -158,9 +158,9 @@ def test_a_change_is_made_once_the_server_can_be_reached(server, make_transport,
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
+    reachable = make_transport(server.url).base_url
     transport = make_transport(url)
     monkeypatch.setattr(clock, "sleep", lambda seconds: setattr(transport, "base_url", reachable))
-    reachable = make_transport(server.url).base_url
     server.on(PATH, answer_json({"id": 1}))
     assert transport.post_json(PATH, body) == {"id": 1}
     assert len(server.seen) == 1
