@@ -56,7 +56,6 @@ class Verdicts:
         self._uploads = uploads
         self._placement = placement
         self._changes = changes
-        self._copies: dict[tuple[int, int], int] = {}
 
     def by_result(self) -> dict[int, Outcome]:
         """Return an outcome for every upload, from ``batch.result``."""
@@ -181,9 +180,7 @@ class Verdicts:
             project = None if folder is None else self._placement.project_of_folder(folder)
             if folder is None or project is None:
                 return _failed(f"the server keeps this file elsewhere (dataset {dataset.id})")
-            if (dataset.id, folder) not in self._copies:
-                copy = self._changes.copy_dataset(dataset.id, project, folder)
-                self._copies[dataset.id, folder] = copy.id
+            copy = self._changes.copy_dataset(dataset.id, project, folder)
         except AgoraFSError as error:
             if not is_refusal(error):
                 raise
@@ -191,7 +188,7 @@ class Verdicts:
                 f"the server keeps this file elsewhere (dataset {dataset.id}) and did not copy it here: {error}"
             )
         self._placement.forget(folder)
-        item = self._placement.own_item(folder, self._copies[dataset.id, folder])
+        item = self._placement.own_item(folder, copy.id)
         stored = None if item is None else self._placement.dataset(item.object_id)
         datafile_there = None if stored is None else self._datafile(stored, upload, None)
         if stored is None or datafile_there is None:

@@ -15,6 +15,7 @@ from typing import Any
 from agorafs.client.annotations import ParameterSet, Rating, Tag
 from agorafs.client.records import Datafile, Dataset, Folder, FolderItem, Kind, RemoteRef
 from agorafs.errors import AlreadyExists, NotFound
+from agorafs.uploads.durable import Disk
 from agorafs.uploads.nodes import LocalNode
 from agorafs.uploads.settle import Settler
 from agorafs.uploads.values import Anchor, Batch, BatchState, Replaced, Upload
@@ -234,11 +235,21 @@ class _Watched:
         return call
 
 
+class QuickDisk(Disk):
+    """Syncs nothing: a process that is killed leaves to the kernel what it has written."""
+
+    def sync_file(self, descriptor: int, path: Path) -> None:
+        """Do not wait."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Do not wait."""
+
+
 class Arrival:
     """A local store and a server, and what lies between: batches that were imported and are to be settled."""
 
     def __init__(self, state: Path) -> None:
-        self.local = Local(state)
+        self.local = Local(state, disk=QuickDisk())
         self.server = Server()
         self.anchor = Anchor(Kind.FOLDER, self.server.root)
         self.refreshed: list[tuple[Kind, int]] = []

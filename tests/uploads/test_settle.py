@@ -124,6 +124,7 @@ def test_a_link_is_never_taken_for_the_old_version(arrival):
     arrival.has_ended(arrival.store(arrival.seal()["a.txt"]))
     arrival.settle()
     assert arrival.server.names(elsewhere.id) == ["a.txt"]
+    assert arrival.server.names(arrival.root) == ["->a.txt", "a.txt", "elsewhere/"]
 
 
 def test_an_old_version_that_is_gone_already_is_no_trouble(arrival):
@@ -235,6 +236,22 @@ def test_a_pair_that_was_removed_whole_is_removed_once(arrival):
     arrival.settle()
     assert arrival.server.tree() == {}
     assert len(arrival.server.made) == 1
+
+
+def test_a_pair_of_which_one_is_removed_just_after_the_other_is_removed_whole(arrival, monkeypatch):
+    first, second = pair(arrival)
+    arrival.local.uploads.remove(first)
+    settle = arrival.local.arrivals.settled
+
+    def settled(*arguments):
+        answer = settle(*arguments)
+        if second.id and arrival.local.store.overlay.is_there(second):
+            arrival.local.uploads.remove(second)
+        return answer
+
+    monkeypatch.setattr(arrival.local.arrivals, "settled", settled)
+    arrival.settle()
+    assert arrival.server.tree() == {}
 
 
 def test_a_dataset_that_held_more_before_is_not_removed_with_what_was_added_to_it(arrival):

@@ -68,6 +68,20 @@ def test_paths_are_compared_in_nfc_and_without_dots_and_hashes_without_case(arri
     assert arrival.local_tree() == {}
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_of_two_folders_that_look_alike_the_one_with_the_very_name_is_meant(arrival, form):
+    for each in ("NFC", "NFD"):
+        arrival.server.add_folder(unicodedata.normalize(each, "é"), arrival.root)
+    name = unicodedata.normalize(form, "é")
+    arrival.write(f"{name}/a.txt", b"one")
+    (upload,) = arrival.seal().values()
+    said = arrival.store(upload)
+    arrival.has_ended({**said, "created": False})
+    arrival.settle()
+    assert arrival.local_tree() == {}
+    assert arrival.server.made == []
+
+
 def test_other_bytes_on_the_server_fail_the_file_with_both_hashes(arrival):
     arrival.write("a.txt", b"one")
     upload = arrival.seal()["a.txt"]
