@@ -321,7 +321,6 @@ def _writable(
             client.changes,
             is_read_only=settings.read_only,
             allow_delete=settings.allow_delete,
-            mountpoint=None,
         ),
     )
     transit = Transit(

@@ -70,6 +70,7 @@ def serve(stack: Stack, mountpoint: Path, settings: Settings, on_ready: Callable
     kind = Operations if settings.binding == "mfusepy" else CallableOperations
     operations = kind(stack.filesystem, settings, binding, on_ready)
     stack.on_refreshed = operations.invalidate
+    stack.filesystem.mounted_at(str(mountpoint))
     options: dict[str, Any] = {
         "foreground": True,  # becoming a daemon is the caller's business, before any thread is started
         "fsname": settings.url.replace("\\", "\\\\").replace(",", "\\,"),

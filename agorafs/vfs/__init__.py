@@ -2,19 +2,29 @@
 
 ====================  ======================================================================
 ``filesystem``        one method per operation; what front ends call
+``merged``            one tree from what the archive lists and what was written here
+``files``             the bytes of files: opening, reading, writing
+``sources``           stored files that are open for writing
+``changes``           what making and removing names becomes
+``renames``           what a rename becomes
+``rules``             what may be changed where, and in which words the rest is refused
+``whiteouts``         files removed one by one from a dataset that is deleted as a whole
 ``dot_agora``         ``.agora``: what an object is, in words, beside the object
 ``xattrs``            the same as extended attributes
-``attr``              what is true of a node before it is opened
+``attr``              what is true of a node before it is opened, as a value
+``attributes``        the same for what was found at a path
 ``handles``           open files
 ``complaints``        why an operation failed, where the user can read it back
 ``errno_map``         the one table from errors to errno
 ====================  ======================================================================
 
 Order of locks in the whole process: ``handles`` < ``tree`` < leaves (``cache.metadata``, ``cache.content``,
-``complaints``). A later one may be taken while an earlier one is held, never the reverse; none is held across
-disk or network.
+``complaints``, ``whiteouts``). A later one may be taken while an earlier one is held, never the reverse; none is held
+across disk or network. Those of ``uploads`` are in a row of their own: nothing here is called while one of them is
+held, but for the filling of a file (``uploads.nodes``), and none of them is taken while one of these is held.
 """
 
-from agorafs.vfs.filesystem import Capacity, FileSystem, Opened
+from agorafs.vfs.files import Opened
+from agorafs.vfs.filesystem import Capacity, FileSystem
 
 __all__ = ["Capacity", "FileSystem", "Opened"]

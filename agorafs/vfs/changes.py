@@ -85,7 +85,7 @@ class Writing:
     """What changing needs besides looking.
 
     ``is_read_only``: what waits to be stored is shown, and nothing can be changed. ``allow_delete``: exams, series and
-    their datasets can be deleted. ``mountpoint``: where absolute links lead inside, if that is known.
+    their datasets can be deleted.
     """
 
     uploads: Uploads
@@ -93,7 +93,6 @@ class Writing:
     server: ServerChanges
     is_read_only: bool = False
     allow_delete: bool = False
-    mountpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Changes:
         self._looks = parts.writing.looks
         self._server = parts.writing.server
         self._allow_delete = parts.writing.allow_delete
-        self._mountpoint = parts.writing.mountpoint
+        self.mountpoint: str | None = None  # set once it is known
         self._resolve = parts.resolve
         self._readlink = parts.readlink
         self._forget_places = parts.forget_places
@@ -151,8 +150,8 @@ class Changes:
             return self._merged.child(directory, name)
         return None
 
-    def free_place(self, path: str) -> tuple[Place, str, Found]:
-        """Return the place and the name of something new, and the directory that it is in.
+    def free_place(self, path: str) -> tuple[Place, str]:
+        """Return the place and the name of something new.
 
         Raises:
             AlreadyExists: The name is taken.
@@ -163,14 +162,14 @@ class Changes:
         rules.check_name(name)
         if self.child(directory, name) is not None:
             raise AlreadyExists(f"{path} exists already")
-        return place, name, directory
+        return place, name
 
     # -- making --------------------------------------------------------------------------------------
 
     def make_directory(self, path: str) -> None:
         """``mkdir``: a local directory, which becomes a folder with its batch."""
         rules.check_new_directory(path.rpartition("/")[2])
-        place, name, _ = self.free_place(path)
+        place, name = self.free_place(path)
         self._uploads.make_directory(place, name)
 
     def make_link(self, path: str, text: str) -> None:
@@ -219,7 +218,7 @@ class Changes:
                 break
             part = waiting.pop(0)
             if part == ".." and not done:
-                waiting = self._inside(path, "/".join([self._mountpoint or "", "..", *waiting]))
+                waiting = self._inside(path, "/".join([self.mountpoint or "", "..", *waiting]))
             elif part == "..":
                 done.pop()
             elif part not in ("", "."):
@@ -250,7 +249,7 @@ class Changes:
 
     def _inside(self, path: str, text: str) -> list[str]:
         """Return the names below the mount point that the absolute path *text* has."""
-        mountpoint = self._mountpoint
+        mountpoint = self.mountpoint
         if mountpoint is not None:
             target = os.path.normpath(text)
             if target == mountpoint or target.startswith(f"{mountpoint.rstrip('/')}/"):

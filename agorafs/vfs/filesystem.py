@@ -19,45 +19,40 @@ Threads.  Every method may be called from any thread; this class has no state of
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from agorafs.cache.content import ContentCache, OpenContent
+from agorafs.cache.content import ContentCache
 from agorafs.client.records import Datafile
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.errors import (
     AgoraFSError,
     AlreadyExists,
     BadHandle,
-    IntegrityError,
     IsADirectory,
     NoSuchXattr,
     NotADirectory,
     NotFound,
     NotPermitted,
     NotSupported,
-    PermissionDenied,
     ReadOnly,
-    StaleHandle,
     StaleLookup,
 )
 from agorafs.tree.listing import DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
-from agorafs.uploads.nodes import LocalNode
-from agorafs.uploads.values import Anchor
-from agorafs.vfs import rules, xattrs
-from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, Attr, FileType, permissions
+from agorafs.vfs import xattrs
+from agorafs.vfs.attr import Attr, FileType
+from agorafs.vfs.attributes import Attributes, as_now
 from agorafs.vfs.changes import Changes, Parts, Writing
 from agorafs.vfs.complaints import Complaints
 from agorafs.vfs.dot_agora import Aside, DotAgora
-from agorafs.vfs.handles import HandleTable, OpenFile, Version, Writable
+from agorafs.vfs.files import Files, Opened, wants_writing
+from agorafs.vfs.handles import HandleTable
 from agorafs.vfs.merged import Local, Merged
 from agorafs.vfs.renames import Renames
-from agorafs.vfs.sources import Archived, Lent, fill_from
 from agorafs.vfs.whiteouts import Whiteouts
 
 # Names that file managers, indexers and version control look for in every directory. They exist only if a
@@ -70,21 +65,6 @@ PROBED_NAMES = frozenset(
     }
 )  # fmt: skip
 PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
-
-# How often a file is opened again that was stored, or began to be changed, while it was being opened.
-_ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """``keep_pages``: pages that the kernel has of this path are still right. ``direct``: it must not keep any.
-
-    ``vfs.handles`` says why.
-    """
-
-    handle: int
-    keep_pages: bool
-    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +101,6 @@ class FileSystem:
         self._tree = tree
         self._contents = contents
         self._dot_agora = dot_agora
-        self._umask = umask
         self._started_ns = started_ns
         self._handles = HandleTable(clock)
         self._complaints = Complaints()
@@ -129,6 +108,16 @@ class FileSystem:
         whiteouts = Whiteouts(clock, self._complaints.note)
         uploads = None if writing is None else writing.uploads
         self._merged = Merged(tree, uploads, whiteouts, archive_url)
+        self._attributes = Attributes(tree, self._merged, umask=umask, started_ns=started_ns)
+        self._files = Files(
+            self._merged,
+            self._attributes,
+            contents,
+            self._handles,
+            uploads,
+            resolve=self._resolve,
+            doubt=lambda path: tree.doubt(_parts(path)),
+        )
         self._changes: Changes | None = None
         self._renames: Renames | None = None
         if writing is not None and not writing.is_read_only:
@@ -163,12 +152,12 @@ class FileSystem:
         if handle is not None:
             file = self._handles.get(handle)
             file.require_fresh()
-            return file.attr if file.node is None else _as_now(file.attr, file.node)
+            return file.attr if file.node is None else as_now(file.attr, file.node)
         found = self._resolve(path)
-        attr = self._attr(found)
+        attr = self._attributes.of(found)
         if isinstance(found, Local):
             if not found.node.is_directory:
-                self._follow(path, found.node, attr)
+                self._files.follow(path, found.node, attr)
                 self._handles.tell(path, attr, found.node.token)
         elif isinstance(found, Node) and isinstance(found.entry.target, Datafile):
             self._handles.tell(path, attr, self._merged.known(found).token)
@@ -189,7 +178,7 @@ class FileSystem:
             ]
         children = self._merged.children(found)
         return [
-            (child.node.name if isinstance(child, Local) else child.entry.name, self._attr(child))
+            (child.node.name if isinstance(child, Local) else child.entry.name, self._attributes.of(child))
             for child in children
         ]
 
@@ -228,7 +217,7 @@ class FileSystem:
         ``tar --xattrs`` call it an error when a name that was listed can not be read.
         """
         found = self._resolve(path)
-        if self._attr(found).file_type is FileType.LINK:
+        if self._attributes.of(found).file_type is FileType.LINK:
             return []
         return list(self._xattrs(path, found))
 
@@ -251,117 +240,15 @@ class FileSystem:
         Raises:
             StaleLookup: *after_lookup*, and those attributes were of another version than would be opened.
         """
-        is_writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        if is_writing and self._changes is None:
-            self.refuse_change(path, "opening it for writing")
-        for _ in range(_ATTEMPTS):
-            found = self._resolve(path)
-            attr = self._attr(found)
-            if attr.file_type is FileType.DIRECTORY:
-                raise IsADirectory(f"{path} is a directory")
-            if isinstance(found, Aside):
-                if is_writing:
-                    raise PermissionDenied(f"{path}: what is below {DOT_AGORA} can not be changed")
-                file = OpenFile(path, attr, None, found.open())
-                return Opened(*self._handles.add(file, after_lookup=False))
-            if is_writing:
-                rules.check_found(found)
-            try:
-                stored = self._merged.stored(found)
-                if stored is not None:
-                    return self._open_stored(path, attr, stored, flags, is_writing, after_lookup)
-                assert isinstance(found, Local)
-                return self._open_local(path, attr, found.node, flags, is_writing, after_lookup)
-            except NotFound:
-                if not isinstance(found, Local):
-                    raise
-            except StaleLookup:
-                if after_lookup:
-                    raise
-        raise NotFound(f"{path} does not exist any more")
-
-    def _open_local(
-        self, path: str, attr: Attr, node: LocalNode, flags: int, is_writing: bool, after_lookup: bool
-    ) -> Opened:
-        """Open a local node; ``NotFound`` if it was stored, or removed, meanwhile."""
-        assert self._writing is not None
-        source = self._writing.uploads.open(node, writing=is_writing)
-        self._follow(path, node, attr)
-        file = OpenFile(path, attr, Version(node.token, 0), source, node=node)
-        if is_writing:
-            file.writable = source
-        return self._enter(file, flags, after_lookup)
-
-    def _open_stored(
-        self, path: str, attr: Attr, found: Node, flags: int, is_writing: bool, after_lookup: bool
-    ) -> Opened:
-        datafile = found.entry.target
-        if not isinstance(datafile, Datafile):
-            raise NotFound(f"{path} is not a file")
-        ref = self._merged.content_ref(datafile)
-        content = self._contents.open(ref)
-        file = OpenFile(path, attr, Version(self._merged.known(found).token, content.generation), content)
-        if is_writing:
-            try:
-                self._let_write(file, found)
-            except BaseException:
-                file.close()
-                raise
-        return self._enter(file, flags, after_lookup)
-
-    def _let_write(self, file: OpenFile, found: Node) -> None:
-        """Make *file*, a handle on the stored file *found*, one that may write as far as that goes."""
-        content, datafile, version = file.source, found.entry.target, file.version
-        assert isinstance(content, OpenContent) and isinstance(datafile, Datafile) and version is not None
-        replaced = rules.replaceable(found)
-        if replaced is None:
-            file.source = file.writable = Archived(content, functools.partial(rules.why_archived, found))
-            return
-        assert self._writing is not None and found.parent is not None
-        uploads = self._writing.uploads
-        folder = rules.folder_of(found.parent)
-        assert folder is not None
-        ref = content.ref
-        node = uploads.borrow(
-            folder,
-            found.entry.name,
-            replaces=replaced,
-            size=datafile.size,
-            mtime_ns=file.attr.mtime_ns,
-            ino=file.attr.ino,
-            token=version.content,
-            fill=fill_from(functools.partial(self._contents.open, ref)),
-        )
-        file.source = file.writable = Lent(content, uploads.open(node, writing=True))
-        file.node = node
-
-    def _enter(self, file: OpenFile, flags: int, after_lookup: bool) -> Opened:
-        """Enter *file* into the table, empty if its opener wants it so; close it if that fails."""
-        try:
-            entered = self._handles.add(file, after_lookup=after_lookup)
-        except StaleLookup:
-            file.close()
-            raise
-        if flags & os.O_TRUNC:
-            try:
-                self.truncate("", 0, entered.handle)
-            except BaseException:
-                self._handles.remove(entered.handle)
-                raise
-        return Opened(*entered)
+        if not wants_writing(flags):
+            return self._files.open(path, flags, after_lookup=after_lookup)
+        self._changing(path, "opening it for writing")
+        with self._explaining(path):
+            return self._files.open(path, flags, after_lookup=after_lookup)
 
     def read_into(self, handle: int, offset: int, view: memoryview) -> int:
         """Fill *view* from *offset* on; return how many bytes there were. Fewer than asked means end of file."""
-        try:
-            return self._handles.read_into(handle, offset, view)
-        except (IntegrityError, StaleHandle) as error:
-            file = self._handles.get(handle)
-            if file.is_stale or not self._has_changed(file):
-                raise
-            self._handles.outdate(file)
-            raise StaleHandle(
-                f"{file.path} changed or vanished on the server after it was opened; open it again"
-            ) from error
+        return self._files.read_into(handle, offset, view)
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
         """Return the bytes ``[offset, offset + size)``, cut at the end of the file."""
@@ -378,21 +265,14 @@ class FileSystem:
     def create(self, path: str, flags: int = os.O_RDWR) -> Opened:
         """``open`` with ``O_CREAT``: make the file *path* and open it; open what is there meanwhile."""
         changes = self._changing(path, "creating a file")
-        assert self._writing is not None
         with self._explaining(path):
             try:
-                place, name, _ = changes.free_place(path)
-                aside = self._writing.uploads.aside_of(place, name) if isinstance(place, Anchor) else None
-                replaced = None if aside is None else aside.takes_place_of
-                node = self._writing.uploads.create(place, name, replaces=replaced)
+                place, name = changes.free_place(path)
+                return self._files.create(path, place, name)
             except AlreadyExists:
                 if flags & os.O_EXCL:
                     raise
                 return self.open(path, flags & ~os.O_CREAT)
-            source = self._writing.uploads.open(node, writing=True)
-            attr = self._local_attr(node, may_change=True)
-            file = OpenFile(path, attr, Version(node.token, 0), source, source, node)
-            return Opened(*self._handles.add(file, after_lookup=False))
 
     def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
         """Put *data* at *offset*; return its length.
@@ -401,44 +281,32 @@ class FileSystem:
             SpoolFull: There is no room; what was written before is safe.
             PermissionDenied: It would change archived data.
         """
-        file = self._handles.get(handle)
-        length = self._writable(file).write(offset, data)
-        self._note_change(file)
-        return length
+        return self._files.write(handle, offset, data)
 
     def truncate(self, path: str, size: int, handle: int | None = None) -> None:
         """Make a file *size* bytes long."""
-        if handle is None:
-            with self._explaining(path):
-                opened = self.open(path, os.O_WRONLY)
-                try:
-                    self.truncate(path, size, opened.handle)
-                    self.flush(opened.handle)
-                finally:
-                    self.release(opened.handle)
+        if handle is not None:
+            self._files.truncate(handle, size)
             return
-        file = self._handles.get(handle)
-        with self._explaining(file.path or path):
-            self._writable(file).truncate(size)
-        self._note_change(file)
+        opened = self.open(path, os.O_WRONLY)
+        try:
+            with self._explaining(path):
+                self._files.truncate(opened.handle, size)
+            self._files.flush(opened.handle)
+        finally:
+            self.release(opened.handle)
 
     def allocate(self, handle: int, mode: int, offset: int, length: int) -> None:
         """``fallocate``: make room, so that writing there will not fail for want of it."""
-        file = self._handles.get(handle)
-        self._writable(file).allocate(mode, offset, length)
-        self._note_change(file)
+        self._files.allocate(handle, mode, offset, length)
 
     def flush(self, handle: int) -> None:
         """A program closed a descriptor: what it wrote survives the death of every process from here on."""
-        file = self._handles.get(handle)
-        if file.writable is not None:
-            file.writable.flush()
+        self._files.flush(handle)
 
     def fsync(self, handle: int) -> None:
         """What was written survives a power cut from here on."""
-        file = self._handles.get(handle)
-        if file.writable is not None:
-            file.writable.fsync()
+        self._files.fsync(handle)
 
     def set_mtime(self, path: str, mtime_ns: int, handle: int | None = None) -> None:
         """Set the time of a local file or directory; of what is stored the archive keeps its own."""
@@ -470,13 +338,10 @@ class FileSystem:
         self.ignore_change(path, f"setting the attribute {name}")
 
     def remove_xattr(self, path: str, name: str) -> None:
-        """Take the removal of an extended attribute that was never kept.
+        """Take the removal of an extended attribute, of which none was kept, and drop it.
 
-        Raises:
-            NotSupported: It is one of agorafs's own.
+        Also of agorafs's own: ``rsync -X`` removes what its original does not have.
         """
-        if name.startswith(xattrs.PREFIX):
-            raise NotSupported(f"{path}: {name} says what is so and can not be removed")
         self.ignore_change(path, f"removing the attribute {name}")
 
     def make_directory(self, path: str) -> None:
@@ -541,29 +406,12 @@ class FileSystem:
             self._complaints.note(path, error)
             raise
 
-    def _writable(self, file: OpenFile) -> Writable:
-        file.require_fresh()
-        if file.writable is None:
-            raise BadHandle(f"{file.path} is not open for writing")
-        return file.writable
-
-    def _note_change(self, file: OpenFile) -> None:
-        """After a change through *file*: let all handles of its path see it."""
-        node, path = file.node, file.path
-        if (
-            node is not None
-            and path is not None
-            and file.version is not None
-            and file.version.content != node.token
-        ):
-            self._follow(path, node, _as_now(file.attr, node))
-
-    def _follow(self, path: str, node: LocalNode, attr: Attr) -> None:
-        assert self._writing is not None
-        open_reader = functools.partial(self._writing.uploads.open, node, writing=False)
-        self._handles.follow(path, node, attr, open_reader)
-
     # -- upkeep --------------------------------------------------------------------------------------
+
+    def mounted_at(self, mountpoint: str) -> None:
+        """Learn where absolute links lead inside."""
+        if self._changes is not None:
+            self._changes.mountpoint = mountpoint
 
     def refresh(self, path: str | None) -> list[str]:
         """Forget what is known of *path* and below (None: everything); return paths that may look different."""
@@ -610,63 +458,6 @@ class FileSystem:
             raise NotFound(f"{path} does not exist")
         return self._merged.resolve(parts)
 
-    def _has_changed(self, file: OpenFile) -> bool:
-        """Tell whether *file*, whose bytes are not as listed, is listed differently now.
-
-        Asks once per handle. However that goes, the directory shows the new version at the next look.
-        """
-        if file.version is None or file.path is None or file.was_doubted:
-            return False
-        file.was_doubted = True
-        try:
-            self._tree.doubt(_parts(file.path))
-            found = self._resolve(file.path)
-        except NotFound:
-            return True
-        except AgoraFSError:
-            return False
-        if isinstance(found, Local):
-            return found.node.token != file.version.content
-        if isinstance(found, Aside) or not isinstance(found.entry.target, Datafile):
-            return True
-        return self._merged.known(found).token != file.version.content
-
-    def _attr(self, found: Node | Local | Aside) -> Attr:
-        if isinstance(found, Aside):
-            return self._aside_attr(found)
-        if isinstance(found, Local):
-            return self._local_attr(found.node, may_change=found.below.may_change)
-        known = self._merged.known(found)
-        target = found.entry.target
-        if isinstance(target, DirKey):
-            file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
-            may_change = found.may_change and target.area in rules.CHANGEABLE_AREAS
-        elif isinstance(target, Datafile):
-            # Archived data too: programs open for writing what they only read (see ``sources``).
-            file_type, size, may_change = FileType.FILE, target.size, found.may_change
-        else:
-            file_type, may_change = FileType.LINK, True
-            size = len(self._tree.link_text(found).encode(errors="surrogateescape"))
-        return Attr(
-            known.ino,
-            file_type,
-            size,
-            self._started_ns if known.mtime_ns is None else known.mtime_ns,
-            permissions(file_type, may_change=may_change, umask=self._umask),
-        )
-
-    def _local_attr(self, node: LocalNode, *, may_change: bool) -> Attr:
-        file_type = FileType.DIRECTORY if node.is_directory else FileType.FILE
-        bits = permissions(file_type, may_change=may_change, umask=self._umask)
-        if node.is_directory:
-            return Attr(node.ino, file_type, DIRECTORY_SIZE_BYTES, node.mtime_ns, bits)
-        return Attr(node.ino, file_type, node.size, node.mtime_ns, bits, may_grow=True)
-
-    def _aside_attr(self, aside: Aside) -> Attr:
-        bits = permissions(aside.file_type, may_change=False, umask=self._umask)
-        mtime_ns = self._started_ns if aside.mtime_ns is None else aside.mtime_ns
-        return Attr(aside.ino, aside.file_type, aside.size, mtime_ns, bits)
-
     def _xattrs(self, path: str, found: Node | Local | Aside) -> dict[str, str]:
         if isinstance(found, Aside):
             return {}
@@ -675,11 +466,6 @@ class FileSystem:
             state = "" if found.node.is_directory else self._writing.uploads.state_text(found.node)
             return xattrs.local_attributes(found, state, self._complaints.reason(path))
         return xattrs.attributes(found, self._complaints.reason(path))
-
-
-def _as_now(attr: Attr, node: LocalNode) -> Attr:
-    """Return *attr* with the size and the time that *node* has now."""
-    return replace(attr, size=node.size, mtime_ns=node.mtime_ns, may_grow=True)
 
 
 def _parts(path: str) -> list[str]:
