@@ -14,7 +14,9 @@ known after a crash errs on the side of keeping: a file may stay that the user h
 
 Requests.  See ``placement``. A file that replaces another costs about eight more.
 
-Threads.  One batch is settled by one thread at a time; different batches at once are fine. No locks.
+Threads.  One batch is settled by one thread at a time; different batches at once are fine. No locks: of ``_taken`` only
+single items are written and read. A file that is removed and written again while it travels is in two batches, and the
+server may give both the same dataset: what a later batch may have been given is not deleted for an earlier one.
 
 Failure.  Trouble with the server (away, key refused) is raised, and all is tried again later. What the server refuses
 for good is logged, and the file counts as stored where it is.
@@ -33,7 +35,7 @@ from agorafs.errors import AgoraFSError, NotFound, PermissionDenied
 from agorafs.uploads.chunk_sending import Stopped
 from agorafs.uploads.identity import Changes, as_far_as_allowed, hand_over
 from agorafs.uploads.outcomes import Verdicts, ensure_folder
-from agorafs.uploads.placement import Archive, Placement
+from agorafs.uploads.placement import Archive, Placement, wanted_name
 from agorafs.uploads.values import (
     Batch,
     BatchState,
@@ -53,6 +55,7 @@ Adopt = Callable[[Datafile, Path], None]
 class Journal(Protocol):
     """What settling needs of ``journal.Journal``."""
 
+    def batches(self) -> list[Batch]: ...
     def uploads(self, batch_id: int, *, unsettled: bool = False) -> list[Upload]: ...
     def set_outcomes(self, batch_id: int, outcomes: Mapping[int, Outcome]) -> None: ...
 
@@ -99,6 +102,9 @@ class Settler:
         self._refresh = refresh
         self._adopt = adopt
         self._link_exams = link_exams
+        self._taken: dict[
+            int, int
+        ] = {}  # datasets that were there already: the latest batch that led to each
 
     def settle(self, batch: Batch) -> None:
         """Bring *batch*, in state VERIFYING or SETTLING, to its end.
@@ -205,6 +211,9 @@ class Settler:
         if new is not None:
             folders = hand_over(self._changes, work.placement, replaced.dataset, new)
             work.changed.update((Kind.FOLDER, folder) for folder in folders)
+        if self._may_be_of_later(work, upload, replaced.dataset, replaced.sha1):
+            log.warning("dataset %d stays: %s was written again", replaced.dataset, upload.target)
+            return
         if work.is_replaced_again(upload, replaced.dataset):
             return  # the last one of them deletes it, so that all get what belongs to it
         self._delete_item(
@@ -251,9 +260,26 @@ class Settler:
                 )
             work.has_warned_of_study = True
             return
+        if self._may_be_of_later(work, upload, outcome.dataset, upload.sha1 or ""):
+            log.info("dataset %d stays: %s was written again", outcome.dataset, upload.target)
+            return
         item = self._wanted_by_nobody(work, outcome.dataset, outcome.folder, outcome.item)
         if item is not None:
             self._delete_item(work, item, f"{upload.target} (dataset {outcome.dataset}) stays on the server")
+
+    def _may_be_of_later(self, work: _Work, upload: Upload, dataset: int, sha1: str) -> bool:
+        """Tell whether a later batch has led to *dataset*, or brings the same bytes under the same name."""
+        if self._taken.get(dataset, 0) > work.batch.id:
+            return True
+        name = wanted_name(upload.target)
+        for batch in self._journal.batches():
+            for other in self._journal.uploads(batch.id) if batch.id > work.batch.id else ():
+                if other.outcome is not None:
+                    if other.outcome.dataset == dataset:
+                        return True
+                elif wanted_name(other.target) == name and other.sha1 in (None, sha1):
+                    return True
+        return False
 
     def _wanted_by_nobody(self, work: _Work, dataset: int, folder: int, item: int) -> FolderItem | None:
         """Return the item of *dataset* if this batch made all of it and all of that was removed here."""
@@ -323,6 +349,9 @@ class Settler:
             self._remove_folder(work, path)
         folders = {path: placement.folder_at(path) for path in sorted(directories)}
         self._tell(work)
+        for outcome in work.outcomes.values():
+            if outcome.dataset is not None and not outcome.created:
+                self._taken[outcome.dataset] = batch.id
         self._hub.finish(batch.id, {path: number for path, number in folders.items() if number is not None})
 
     def _make_folder(self, work: _Work, path: str) -> None:

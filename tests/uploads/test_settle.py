@@ -214,6 +214,65 @@ def test_a_removed_file_that_was_on_the_server_before_stays_there(arrival):
     assert arrival.server.names(arrival.root) == ["a.txt"]
 
 
+def removed_and_written_again(arrival):
+    """A file travelled, was removed, and written again with the same bytes: both batches led to one dataset."""
+    node = arrival.write("a.txt", b"one")
+    upload = arrival.seal()["a.txt"]
+    said = arrival.store(upload)
+    arrival.has_ended(said)
+    first = arrival.batch
+    arrival.local.uploads.remove(node)
+    arrival.write("a.txt", b"one")
+    arrival.seal()
+    arrival.has_ended({**said, "created": False})
+    return first, arrival.batch
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["the first first", "the second first"])
+def test_a_file_that_was_removed_and_written_again_with_the_same_bytes_is_there(arrival, order):
+    batches = removed_and_written_again(arrival)
+    settler = arrival.settler()
+    for index in order:
+        settler.settle(batches[index])
+    assert arrival.server.names(arrival.root) == ["a.txt"]
+    assert arrival.local_tree() == {}
+
+
+def test_bytes_that_a_later_batch_is_about_to_bring_again_are_not_removed(arrival):
+    node = arrival.write("a.txt", b"one")
+    arrival.has_ended(arrival.store(arrival.seal()["a.txt"]))
+    first = arrival.batch
+    arrival.local.uploads.remove(node)
+    arrival.write("a.txt", b"one")
+    arrival.local.fall_quiet()
+    arrival.settler().settle(first)
+    assert arrival.server.names(arrival.root) == ["a.txt"]
+
+
+def test_an_old_version_that_a_later_batch_has_led_to_is_not_deleted(arrival):
+    old = replacing(arrival)
+    first = arrival.batch
+    arrival.local.uploads.remove(arrival.local.uploads.find(arrival.anchor, "a.txt"))
+    arrival.write("a.txt", b"old")
+    arrival.has_ended(entry(arrival.seal()["a.txt"], old, created=False))
+    settler = arrival.settler()
+    settler.settle(arrival.batch)
+    settler.settle(first)
+    assert old.id in arrival.server._datasets
+    assert arrival.local_tree() == {}
+
+
+def test_a_dataset_that_was_led_to_once_can_be_replaced_later(arrival):
+    settler = arrival.settler()
+    for batch in removed_and_written_again(arrival):
+        settler.settle(batch)
+    (item,) = arrival.server.folder_items(arrival.root)
+    arrival.write("a.txt", b"two", replaces=arrival.server.replaced(item.content))
+    arrival.has_ended(arrival.store(arrival.seal()["a.txt"]))
+    settler.settle(arrival.batch)
+    assert arrival.server.tree() == {"a.txt": (b"two", (None, None), [])}
+
+
 def pair(arrival):
     nodes = [arrival.write("x.par", b"par"), arrival.write("x.rec", b"rec")]
     uploads = arrival.seal()
