@@ -42,6 +42,7 @@ Invariants, run by ``_check`` at each release of ``_lock`` in tests:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -186,11 +187,21 @@ class ListingCache(Generic[K, V]):
                 self._entries.pop(key, None)
             self._flights.clear()
 
-    def invalidate_where(self, is_wrong: Callable[[V], bool]) -> None:
-        """Forget all values that *is_wrong* says so of, and store nothing of what is being fetched now."""
+    def change_where(self, is_wrong: Callable[[V], bool], change: Callable[[V], V | None]) -> None:
+        """Put right all values that *is_wrong* says so of; None forgets them. What is being fetched is not stored.
+
+        A value that was put right is as old as before.
+        """
         with self._lock:
-            for key in [key for key in self._entries if is_wrong(Cache.__getitem__(self._entries, key).value)]:
-                self._entries.pop(key)
+            for key in list(self._entries):
+                entry = Cache.__getitem__(self._entries, key)
+                if not is_wrong(entry.value):
+                    continue
+                changed = change(entry.value)
+                if changed is None:
+                    self._entries.pop(key)
+                else:
+                    self._entries[key] = dataclasses.replace(entry, value=changed)
             self._flights.clear()
 
     def invalidate_all(self) -> None:

@@ -32,7 +32,15 @@ from agorafs.client.records import (
     Series,
 )
 from agorafs.tree.inodes import InodeSpace, hashed_inode, inode
-from agorafs.tree.names import Named, assign_names, ids_in_suffix, legal_name, path_parts, suffixed
+from agorafs.tree.names import (
+    Named,
+    assign_names,
+    ids_in_suffix,
+    legal_name,
+    path_parts,
+    split_extension,
+    suffixed,
+)
 from agorafs.tree.naming import Naming
 
 
@@ -116,6 +124,7 @@ class Listing:
     entries: dict[str, DirEntry]
     not_shown: tuple[str, ...] = ()
     _by_ref: dict[RemoteRef, str] = field(default_factory=dict, repr=False, compare=False)
+    _shown: set[RemoteRef] = field(default_factory=set, repr=False, compare=False)
 
     def name_of(self, ref: RemoteRef) -> str | None:
         """Return the name under which the object *ref* itself (not a link to it) stands here, or None."""
@@ -127,6 +136,31 @@ class Listing:
                 if entry.ref is not None and not isinstance(entry.target, LinkTarget)
             )
         return self._by_ref.get(ref)
+
+    def shows(self, ref: RemoteRef) -> bool:
+        """Tell whether the object *ref*, or a link to it, stands here."""
+        if not self._shown:
+            # Threads may build this at the same time; they build the same.
+            self._shown.update(entry.ref for entry in self.entries.values() if entry.ref is not None)
+        return ref in self._shown
+
+    def without(self, ref: RemoteRef, item: int | None = None) -> Listing | None:
+        """Return this listing less the object *ref* and the links to it, or less the folder *item* alone.
+
+        None if that may have changed the names of others: a name passes to a sibling when who had it goes, and
+        siblings that may get one carry their ids.
+        """
+        gone = {
+            entry.name
+            for entry in self.entries.values()
+            if entry.ref == ref and (item is None or entry.item == item)
+        }
+        if any(f"{split_extension(name)[0]} (" in other for name in gone for other in self.entries):
+            return None
+        entries = self.entries.copy()
+        for name in gone:
+            del entries[name]
+        return Listing(self.key, entries, self.not_shown)
 
     def find(self, name: str) -> DirEntry | None:
         """Return what *name* leads to here, listed or as an alias, or None."""

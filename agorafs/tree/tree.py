@@ -266,9 +266,17 @@ class Tree:
         """
         self._listings.invalidate(keys)
         if ref is not None:
-            self._listings.invalidate_where(
-                lambda listing: any(entry.ref == ref for entry in listing.entries.values())
-            )
+            self._listings.change_where(lambda listing: listing.shows(ref), lambda _: None)
+
+    def removed(self, ref: RemoteRef, *, item: int | None = None) -> None:
+        """The object *ref* is gone, by us, or only the folder *item* that showed it.
+
+        Listings are put right instead of forgotten: to remove the 10,000 files of a folder one by one must not cost
+        10,000 listings of it.
+        """
+        self._listings.change_where(
+            lambda listing: listing.shows(ref), lambda listing: listing.without(ref, item)
+        )
 
     def own_name(self, record: Record) -> str | None:
         """Return the name that a folder shows *record* under while no sibling has it; None if folders do not."""

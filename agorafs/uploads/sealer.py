@@ -62,7 +62,7 @@ class Sealer:
             sealed = gather(
                 self._store.overlay,
                 anchor,
-                is_ready=self._locked_is_ready,
+                is_ready=lambda node, target: self._locked_is_ready(node, anchor, target),
                 read=lambda node: self._store.spool.path(node.content or "").read_bytes(),
             )
             if sealed.refused:
@@ -110,7 +110,11 @@ class Sealer:
             return content, len(text)
         return self._store.spool.keep(filled).name, len(filled)
 
-    def _locked_is_ready(self, node: LocalNode) -> bool:
+    def _locked_is_ready(self, node: LocalNode, anchor: Anchor, target: str) -> bool:
+        if self._store.locked_is_arriving(anchor, target):
+            # A server that knows the bytes may give both the same dataset, and to remove the first would be to
+            # remove the second.
+            return False
         return (
             node.is_whole
             and not node.error

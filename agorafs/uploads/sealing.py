@@ -44,17 +44,17 @@ def gather(
     overlay: Overlay,
     anchor: Anchor,
     *,
-    is_ready: Callable[[LocalNode], bool],
+    is_ready: Callable[[LocalNode, str], bool],
     read: Callable[[LocalNode], bytes],
 ) -> Sealed:
-    """Return what of the nodes below *anchor* can travel now."""
+    """Return what of the nodes below *anchor* can travel now. *is_ready* is asked with the target path."""
     sealed = Sealed()
     relations: list[tuple[LocalNode, str]] = []
     imports: list[str] = []
     for node, target in _walk(overlay, anchor, ""):
         if node.is_directory:
             sealed.directories.append((node, target))
-        elif not is_ready(node):
+        elif not is_ready(node, target):
             continue
         elif node.name.endswith(RELATIONS_SUFFIX):
             relations.append((node, target))

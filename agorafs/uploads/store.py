@@ -202,6 +202,11 @@ class Store:
         name = upload.target.rpartition("/")[2]
         self.arriving.setdefault((anchor, name), []).append(upload.id)
 
+    def locked_is_arriving(self, anchor: Anchor, target: str) -> bool:
+        """Tell whether something is on its way to the very place *target* below *anchor*."""
+        candidates = self.arriving.get((anchor, target.rpartition("/")[2]), ())
+        return any(self.in_flight[upload].target == target for upload in candidates)
+
     def locked_land(self, upload: Upload) -> None:
         flight = self.in_flight.pop(upload.id, None)
         if flight is None:

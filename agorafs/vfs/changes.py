@@ -286,7 +286,7 @@ class Changes:
         if replaced is not None:
             with contextlib.suppress(NotFound):  # somebody else was faster
                 self._server.delete_folder_item(replaced.item)
-            self._tree.changed([], RemoteRef(Kind.DATASET, replaced.dataset))
+            self._tree.removed(RemoteRef(Kind.DATASET, replaced.dataset))
         if self._uploads.find(node.parent, node.name) is not node:
             return False
         self._uploads.remove(node)
@@ -305,7 +305,8 @@ class Changes:
             rules.check_may_change(directory if rules.is_link(found) else found)
             with contextlib.suppress(NotFound):
                 self._server.delete_folder_item(entry.item)
-            self._tree.changed([directory.entry.target], entry.ref)
+            assert entry.ref is not None
+            self._tree.removed(entry.ref, item=entry.item if rules.is_link(found) else None)
         elif area is Area.DATASET:
             self._white_out(found, path)
         elif area in (Area.EXAM, Area.SERIES):
@@ -313,7 +314,7 @@ class Changes:
             assert entry.ref is not None
             with contextlib.suppress(NotFound):
                 self._server.delete_object(entry.ref)
-            self._tree.changed([directory.entry.target], entry.ref)
+            self._tree.removed(entry.ref)
         else:
             raise PermissionDenied(
                 f"{path} is in a list that the server makes and can not be removed from it"
@@ -347,7 +348,7 @@ class Changes:
             self._tree.changed([parent], ref)
             raise
         self._whiteouts.note_deleted(dataset)
-        self._tree.changed([parent], ref)
+        self._tree.removed(ref)
 
     def remove_directory(self, path: str) -> None:
         """``rmdir``."""
@@ -441,9 +442,10 @@ class Changes:
 
     def _forget_removed(self, found: Node) -> None:
         assert found.parent is not None
-        parent, key = found.parent.entry.target, found.entry.target
-        assert isinstance(parent, DirKey) and isinstance(key, DirKey)
-        self._tree.changed([parent, key], found.entry.ref)
+        key, ref = found.entry.target, found.entry.ref
+        assert isinstance(key, DirKey) and ref is not None
+        self._tree.changed([key])
+        self._tree.removed(ref)
         self._forget_places()
 
     def _require_no_local_nodes(self, found: Node) -> None:

@@ -71,7 +71,8 @@ PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
 class Capacity:
     """``statfs``: sizes in bytes and numbers of files; what the archive has is not known, nor asked for.
 
-    ``free_bytes`` is what can be written before some of it must have reached the server.
+    ``free_bytes`` is what can be written before some of it must have reached the server, the rest of
+    ``total_bytes`` what waits for that.
     """
 
     total_bytes: int = 1 << 50
@@ -208,7 +209,9 @@ class FileSystem:
         """Return sizes; asks nobody."""
         if self._writing is None:
             return Capacity()
-        return Capacity(free_bytes=self._writing.uploads.room())
+        uploads = self._writing.uploads
+        room = uploads.room()
+        return Capacity(total_bytes=uploads.spool.used_bytes + room, free_bytes=room)
 
     def listxattr(self, path: str) -> list[str]:
         """Return the names of the extended attributes of *path*.

@@ -458,3 +458,27 @@ def test_inode_numbers_are_the_same_in_every_mount(archive, clock):
     assert first == inodes()
     assert len(set(first.values())) == len(first)
     assert "/projects/P/exams/E/S/ds/d/a" in first
+
+
+def test_what_was_removed_leaves_the_listing_without_another_request(tree, archive):
+    """Removing many files one by one costs one listing."""
+    project = archive.add_project("P")
+    datasets = [archive.add_dataset({name: b"x"}, folder=project.root_folder) for name in ("a", "b", "c")]
+    parts = ("projects", "P", "folders")
+    folder = tree.resolve(parts)
+    assert [node.entry.name for node in tree.children(folder)] == ["a", "b", "c"]
+    archive.calls.clear()
+    archive.remove_item(project.root_folder, datasets[1].id)
+    tree.removed(RemoteRef(Kind.DATASET, datasets[1].id))
+    assert [node.entry.name for node in tree.children(folder)] == ["a", "c"]
+    assert archive.calls == []
+
+
+def test_when_a_name_passes_to_a_sibling_the_listing_is_asked_for_again(tree, archive):
+    project = archive.add_project("P")
+    first, second = (archive.add_dataset({"a.txt": b"x"}, folder=project.root_folder) for _ in range(2))
+    folder = tree.resolve(("projects", "P", "folders"))
+    assert [node.entry.name for node in tree.children(folder)] == ["a.txt", f"a ({second.id}).txt"]
+    archive.remove_item(project.root_folder, first.id)
+    tree.removed(RemoteRef(Kind.DATASET, first.id))
+    assert [node.entry.name for node in tree.children(folder)] == ["a.txt"]

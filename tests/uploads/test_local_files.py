@@ -205,6 +205,21 @@ def test_appending_to_a_file_on_its_way_copies_it_first(local):
     assert (upload.content.read_bytes(), local.read(node)) == (b"first", b"first+")
 
 
+def test_a_file_removed_and_written_again_on_its_way_waits_until_the_first_has_arrived(local):
+    """A server that knows the bytes may give both the same dataset, and the first is to be removed there."""
+    node = local.write(FOLDER, "a", b"same")
+    local.fall_quiet()
+    batch, upload = only_upload(local)
+    local.uploads.remove(node)
+    local.write(FOLDER, "a", b"same")
+    local.fall_quiet()
+    assert local.batch_targets() == [["a"]]
+    local.arrivals.settled(upload.id, Disposition.GONE, FILED)
+    local.arrivals.finish(batch.id, {})
+    local.fall_quiet()
+    assert local.batch_targets() == [["a"]]
+
+
 # -- arriving --------------------------------------------------------------------------------------------
 
 
