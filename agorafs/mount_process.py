@@ -86,6 +86,25 @@ def real_layers() -> Layers:
     return Layers(stack.connect, fuse_mount.serve)
 
 
+def connect(connect_layers: Callable[[Settings], Any], resolved: Resolved, settings: Settings) -> Any:
+    """Return the stack of *settings*, those of *resolved* with the key.
+
+    Raises:
+        AgoraFSError: What ``stack.connect`` raises; where a key or an address is to blame, with its place.
+    """
+    try:
+        return connect_layers(settings)
+    except NotAuthenticated as error:
+        raise NotAuthenticated(
+            f"{settings.url} does not accept the API key from {resolved.credential_source.description}: make a new "
+            f"one in your profile on the server's web page ({error})"
+        ) from None
+    except (RemoteTimeout, RemoteUnavailable) as error:
+        if isinstance(error, TlsError):
+            raise
+        raise type(error)(f"{error}: check the address {settings.url}, the network and the server") from None
+
+
 class MountProcess:
     """One mount being served. Given: all arguments. Changing: ``_stack``, ``_is_stopping``, by ``_lock``."""
 
@@ -151,7 +170,7 @@ class MountProcess:
             layers = self._layers()
             settings = self._resolved.with_credential()
             self._hide(settings.credential)
-            stack = self._connect(layers, settings)
+            stack: ServedStack = connect(layers.connect, self._resolved, settings)
             cleanup.callback(stack.close)
             with self._lock:
                 self._stack = stack
@@ -164,23 +183,6 @@ class MountProcess:
                     ExitStatus.NO_FUSE,
                 )
             _LOGGER.info("%s is unmounted", self._mountpoint)
-
-    def _connect(self, layers: Layers, settings: Settings) -> ServedStack:
-        try:
-            stack: ServedStack = layers.connect(settings)
-        except NotAuthenticated as error:
-            place = self._resolved.credential_source.description
-            raise NotAuthenticated(
-                f"{settings.url} does not accept the API key from {place}: make a new one in your profile on the "
-                f"server's web page ({error})"
-            ) from None
-        except (RemoteTimeout, RemoteUnavailable) as error:
-            if isinstance(error, TlsError):
-                raise
-            raise type(error)(
-                f"{error}: check the address {settings.url}, the network and the server"
-            ) from None
-        return stack
 
     def _on_ready(self) -> None:
         self._report.ready()  # first, so that who sees the line in the log may also rely on it

@@ -164,13 +164,14 @@ def _tell(line: ProgressLine, left: Left, most_unsent: int, said: set[str]) -> N
     fraction = 1 - left.unsent_bytes / most_unsent if most_unsent else 0.0
     words = f"{bar(fraction)}  {count_text(left.files)}, {size_text(left.unsent_bytes)} left"
     line.show(words + (f"; waiting: {left.waiting}" if left.waiting else ""))
-    notices = [f"agorafs: waiting: {left.waiting}"] if left.waiting else []
+    # Once for each thing, however often its words change: reasons count attempts.
+    notices = {"waiting": f"waiting: {left.waiting}"} if left.waiting else {}
     if left.open >= left.files:
-        notices += [f"agorafs: still open for writing: {path}" for path in left.open_paths]
-    for notice in notices:
-        if notice not in said:
-            said.add(notice)
-            line.say(notice)
+        notices |= {path: f"still open for writing: {path}" for path in left.open_paths}
+    for thing, words in notices.items():
+        if thing not in said:
+            said.add(thing)
+            line.say(f"agorafs: {words}")
 
 
 def name_failed(line: ProgressLine, left: Left) -> None:

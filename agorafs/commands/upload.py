@@ -20,11 +20,12 @@ from typing import Any
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.commands import seconds, state_directory_of
 from agorafs.commands.places import Asked, Place, find_mount_of, find_place, place_of
-from agorafs.commands.progress import ProgressLine, bar, count_text
+from agorafs.commands.progress import ProgressLine, bar, count_text, size_text
 from agorafs.commands.server_options import add_server_arguments, read_server
 from agorafs.commands.upload_files import Found, find_files, read_json_object, relations_of
 from agorafs.errors import ExitStatus, UsageError
 from agorafs.log_output import log_to
+from agorafs.mount_process import connect
 from agorafs.mount_requests import Handler, handlers
 from agorafs.private_directory import make_private_directory
 from agorafs.registry import live_mounts
@@ -179,7 +180,7 @@ def _own_stack(arguments: argparse.Namespace) -> Iterator[Asked]:
     log_to(logs / "upload.log", debug=settings.debug).hide(settings.credential)
     from agorafs import stack as stacks  # only here: it brings everything with it
 
-    stack = stacks.connect(settings)
+    stack = connect(stacks.connect, resolved, settings)
     try:
         yield _OwnStack(handlers(stack))
     finally:
@@ -219,6 +220,9 @@ class _Sending:
         Raises:
             UsageError: They are refused, the mount has ended, or the time is over.
         """
+        if verify:
+            # What is skipped because it is there is to be there now, not by a listing of half a minute ago.
+            self._asked.ask("refresh", path=fields["path"])
         accepted = self._job("upload", fields, "looking at the files")
         if not wait:
             skipped = accepted["skipped"]
@@ -252,7 +256,8 @@ class _Sending:
             left = status["files"] - status["stored"] - status["existed"] - status["failed_count"]
             waiting = f"; waiting: {status['waiting']}" if status["waiting"] else ""
             fraction = status["sent_bytes"] / status["bytes"] if status["bytes"] else 0.0
-            self._line.show(f"{bar(fraction)}  {status['state']}, {count_text(left)} left{waiting}")
+            sizes = f"{size_text(status['sent_bytes'])} of {size_text(status['bytes'])}"
+            self._line.show(f"{bar(fraction)}  {status['state']}, {sizes}, {count_text(left)} left{waiting}")
             self._pause(pause_s, f"{count_text(left)} not on the server", status["waiting"])
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 

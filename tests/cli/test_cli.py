@@ -181,3 +181,15 @@ def test_a_reader_that_has_gone_is_no_error_to_shout_about():
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_the_switches_of_the_sandbox_are_listed_without_a_directory(capsys):
+    assert cli.main(["sandbox", "--switch", "help"]) == 0
+    assert "ranges=on (on|off)\n" in capsys.readouterr().out
+
+
+def test_the_sandbox_needs_a_directory(capsys):
+    assert cli.main(["sandbox", "--port", "0"]) == ExitStatus.USAGE
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert "--data DIR is missing" in shown.err

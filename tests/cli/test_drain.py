@@ -139,7 +139,7 @@ def test_what_a_mount_refuses_is_raised_as_it_came():
 
 def test_where_there_is_no_terminal_only_the_reason_for_waiting_is_said_and_once():
     output = io.StringIO()
-    wait(Source(SENDING, AWAY, AWAY, DONE), output=output)
+    wait(Source(SENDING, AWAY, {**AWAY, "waiting": "away (10 attempts)"}, AWAY, DONE), output=output)
     assert output.getvalue() == "agorafs: waiting: the server is away\n"
 
 

@@ -389,7 +389,7 @@ def test_upload_options_may_stand_anywhere(program, data):
     mounted(program, uploading=[STORED])
     done = program.run("upload", data / "a.raw", "--verify", data / "a.lab", "--timeout", "60", "X/Y")
     assert done.returncode == 0, done.stderr
-    assert events_of_writing(program)[0].startswith("upload a.raw, a.lab to /projects/X/folders/Y ")
+    assert events_of_writing(program)[1].startswith("upload a.raw, a.lab to /projects/X/folders/Y ")
 
 
 def test_upload_with_several_mounts_wants_to_know_which(program, data):
@@ -461,7 +461,7 @@ def test_upload_shows_on_a_terminal_how_far_it_is(program, data):
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 0
-    assert b"[##########----------]  50 %  uploading, 2 files left" in shown
+    assert b"[##########----------]  50 %  uploading, 15 B of 30 B, 2 files left" in shown
     assert shown.endswith(b"\r\x1b[K")
 
 
@@ -485,7 +485,9 @@ def test_upload_verify_asks_once_more_and_says_so(program, data):
     mounted(program, uploading=[STORED])
     done = program.run("upload", "--verify", data, "X/Y")
     assert done.stdout == "3 files: 2 uploaded, 1 existed; the server lists each with its SHA-1\n"
-    assert events_of_writing(program)[-1] == "verify 7"
+    refreshed, _, verified = events_of_writing(program)
+    assert refreshed == "refresh /projects/X/folders/Y", "what is skipped is there by a fresh listing"
+    assert verified == "verify 7"
 
 
 def test_upload_verify_fails_when_the_server_does_not_list_a_file(program, data):
@@ -556,6 +558,13 @@ def test_upload_without_a_mount_has_the_server_itself(program, data):
         "upload scan/a.lab, scan/a.raw, scan/sub/c to /projects/X/folders/Y import=None relations=None",
         "close",
     ]
+
+
+def test_upload_without_a_mount_names_the_place_of_a_wrong_key(program, data):
+    program.set_plan(connect_raises=["NotAuthenticated", "401"])
+    done = program.run("upload", "--server", URL, "--api-key-file", program.key_file, data, "X/Y")
+    assert done.returncode == ExitStatus.NOT_AUTHENTICATED
+    assert f"{URL} does not accept the API key from {program.key_file}" in done.stderr
 
 
 def test_upload_that_is_interrupted_says_that_nothing_is_lost(program, data):
