@@ -9,7 +9,8 @@ the journal's business. ``packages/`` holds zip packages while they are sent.
 Room.  What counts is a file's length, not its blocks: a sparse file travels with its zeros. ``grow`` refuses what
 would exceed ``max_bytes``, or take the disk's free space below ``min_free_bytes``; what was accepted before stays.
 
-Threads.  Every method may be called from any thread. ``_lock`` guards ``_used_bytes``; it is a leaf.
+Threads.  Every method may be called from any thread. ``_lock`` guards ``_used_bytes`` and
+``_granted_bytes``; it is a leaf.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from agorafs.uploads.durable import Disk
 # errno of a disk, a quota or a file-size limit that takes no more
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _COPY_BYTES = 8 << 20
+_GRANT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Spool:
         for made in (self.contents, self.packages):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._granted_bytes = 0  # how much may be written until the disk is looked at again
         self._used_bytes = sum(entry.stat().st_size for entry in os.scandir(self.contents))
 
     @property
@@ -117,18 +120,23 @@ class Spool:
             with self._lock:
                 self._used_bytes += size
             return
-        free_bytes = self._free_bytes()
+        free_bytes = None
+        if size > self._granted_bytes:
+            free_bytes = self._free_bytes()
         with self._lock:
             if self._used_bytes + size > self._limits.max_bytes:
                 raise SpoolFull(
                     f"the spool is full ({self._used_bytes:,} of {self._limits.max_bytes:,} bytes wait for the "
                     "server); wait for the uploads, or mount with a larger spool_max_bytes"
                 )
-            if size > free_bytes:
-                raise SpoolFull(
-                    f"the disk of {self.contents} is full but for what spool_min_free_bytes keeps free; "
-                    "wait for the uploads, or make room"
-                )
+            if free_bytes is not None:
+                if size > free_bytes:
+                    raise SpoolFull(
+                        f"the disk of {self.contents} is full but for what spool_min_free_bytes keeps free; "
+                        "wait for the uploads, or make room"
+                    )
+                self._granted_bytes = min(free_bytes, size + _GRANT_BYTES)
+            self._granted_bytes -= size
             self._used_bytes += size
 
     def count(self, size: int) -> None:
