@@ -324,7 +324,15 @@ def _writable(
         ),
     )
     transit = Transit(
-        tree, filesystem.merged, report, sealer, home.journal, home.spool, client, fill_import=filled_json
+        tree,
+        filesystem.merged,
+        uploads,
+        report,
+        sealer,
+        home.journal,
+        home.spool,
+        client,
+        fill_import=filled_json,
     )
     return filesystem, _Uploading(home, store, transit, sender, Upkeep(store, sealer))
 

@@ -12,7 +12,7 @@ from agorafs.errors import NotFound
 from agorafs.uploads.nodes import LocalNode, path_below
 from agorafs.uploads.sealing import describes_import
 from agorafs.uploads.store import Store
-from agorafs.uploads.values import Batch, OutcomeKind, Upload
+from agorafs.uploads.values import Anchor, Batch, OutcomeKind, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,18 @@ class Report:
             return True
         return not node.stays_local and not describes_import(node.name)
 
-    def unfinished(self, wanted: Callable[[LocalNode], bool] | None = None) -> Unfinished:
-        """Return what of the *wanted* nodes is not verified on the server."""
+    def anchors(self) -> set[Anchor]:
+        """Return everything in the archive below which something waits or travels."""
+        store = self._store
+        with store.lock:
+            return {*store.overlay.roots, *(flight.anchor for flight in store.in_flight.values())}
+
+    def unfinished(
+        self,
+        wanted: Callable[[LocalNode], bool] | None = None,
+        wanted_anchor: Callable[[Anchor], bool] | None = None,
+    ) -> Unfinished:
+        """Return what of the *wanted* nodes, and of what else travels below *wanted_anchor*, is not verified."""
         with self._store.lock:
             nodes = [node for node in self._store.overlay.everything() if wanted is None or wanted(node)]
             going = [node for node in nodes if self.is_unfinished(node) and not node.error]
@@ -57,10 +67,14 @@ class Report:
                 and not any(not one.is_directory for one in self._store.overlay.walk(node))
                 for node in nodes
             )
-            # what was removed while it travelled is to be removed there too
-            travelling = len(self._store.in_flight) - sum(node.upload is not None for node in nodes)
+            # What was removed while it travelled is to be removed there too; what comes from outside has no node.
+            with_node = {node.upload for node in self._store.overlay.everything()}
+            travelling = sum(
+                flight.id not in with_node and (wanted_anchor is None or wanted_anchor(flight.anchor))
+                for flight in self._store.in_flight.values()
+            )
             return Unfinished(
-                len(going) + directories + (max(0, travelling) if wanted is None else 0),
+                len(going) + directories + travelling,
                 sum(node.size for node in going),
                 sum(node.writers > 0 for node in going),
                 [(node, node.error) for node in nodes if node.error],

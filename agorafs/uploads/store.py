@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from agorafs.cache.locks import InvariantLock
 from agorafs.client.records import Kind
 from agorafs.clock import Clock
@@ -30,6 +32,8 @@ from agorafs.uploads.values import Anchor, Disposition, Replaced, Upload
 
 # (datafile, size, SHA-1, descriptor): write the stored bytes into the descriptor
 Fetch = Callable[[int, int, str, int], None]
+
+_MAX_PATHS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ class Store:
         self.waiting: dict[int, str] = {}  # why a batch makes no progress
         self.progress: dict[int, tuple[int, int]] = {}
         self.undurable: dict[int, LocalNode] = {}
+        self.paths: LRUCache[Anchor, str] = LRUCache(
+            _MAX_PATHS
+        )  # where anchors were when they were written to
         self.refusals: set[str] = set()  # reasons that concern all files of a would-be batch
         self.cancelled: set[int] = set()  # batches of files outside the spool
         self._load()

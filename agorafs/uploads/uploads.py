@@ -236,6 +236,17 @@ class Uploads:
                 self._store.spool.remove(node.content)
             self._store.locked_touch(path_below(node)[0])
 
+    def note_path(self, anchor: Anchor, path: str) -> None:
+        """Note where *anchor* was when something was written there, for people, should the server be away."""
+        with self._store.lock:
+            self._store.paths[anchor] = path
+
+    def path_of(self, anchor: Anchor) -> str | None:
+        """Return where *anchor* was then."""
+        with self._store.lock:
+            path: str | None = self._store.paths.get(anchor)
+            return path
+
     def set_mtime(self, node: LocalNode, mtime_ns: int) -> None:
         """Set when *node* was changed last."""
         with self._store.lock:

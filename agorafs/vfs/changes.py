@@ -48,6 +48,7 @@ from agorafs.tree.names import DOT_AGORA, suffixed
 from agorafs.tree.tree import Node, Tree
 from agorafs.uploads.nodes import Place
 from agorafs.uploads.uploads import Uploads
+from agorafs.uploads.values import Anchor
 from agorafs.vfs import rules
 from agorafs.vfs.handles import HandleTable
 from agorafs.vfs.merged import Found, Local, Merged, anchor_of, is_directory
@@ -159,6 +160,8 @@ class Changes:
         """
         directory, name = self.split(path)
         place = rules.place_in(directory)
+        if isinstance(place, Anchor):
+            self._uploads.note_path(place, directory.path)
         rules.check_name(name)
         if self.child(directory, name) is not None:
             raise AlreadyExists(f"{path} exists already")

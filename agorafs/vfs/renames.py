@@ -85,6 +85,8 @@ class Renames:
         self, source: Local, directory: Found, name: str, target: Found | None, new: str
     ) -> None:
         place = rules.place_in(directory)
+        if isinstance(place, Anchor):
+            self._uploads.note_path(place, directory.path)
         rules.check_found(source)
         rules.check_name(name)
         node = source.node

@@ -38,6 +38,7 @@ from agorafs.uploads.nodes import LocalNode, path_below
 from agorafs.uploads.report import Report
 from agorafs.uploads.sealer import Sealer
 from agorafs.uploads.spool import Spool
+from agorafs.uploads.uploads import Uploads
 from agorafs.uploads.values import Anchor
 from agorafs.vfs import rules
 from agorafs.vfs.merged import Found, Local, Merged
@@ -63,6 +64,7 @@ class Transit:
         self,
         tree: Tree,
         merged: Merged,
+        uploads: Uploads,
         report: Report,
         sealer: Sealer,
         journal: Journal,
@@ -73,6 +75,7 @@ class Transit:
     ) -> None:
         self._tree = tree
         self._merged = merged
+        self._uploads = uploads
         self._report = report
         self._sealer = sealer
         self._journal = journal
@@ -93,7 +96,7 @@ class Transit:
 
     def unfinished(self, path: str | None) -> dict[str, Any]:
         """Return what at and below *path* is not verified on the server, ready for JSON."""
-        unfinished = self._report.unfinished(self._wanted(path))
+        unfinished = self._report.unfinished(self._wanted(path), self._wanted_anchors(path).__contains__)
         status = self._report.status()
         batches: Any = status["batches"]
         return {
@@ -239,8 +242,7 @@ class Transit:
             return None
         parts = tuple(_parts(path))
         # Now, because this may ask the archive, and nodes are looked at under a lock.
-        anchors = {path_below(node)[0] for node in self._report.nodes()}
-        places = {anchor: self._place(anchor) for anchor in anchors}
+        places = {anchor: self._place(anchor) for anchor in self._report.anchors()}
 
         def is_wanted(node: LocalNode) -> bool:
             anchor, names = path_below(node)
@@ -250,6 +252,16 @@ class Transit:
 
         return is_wanted
 
+    def _wanted_anchors(self, path: str | None) -> set[Anchor]:
+        """Return the anchors at, below and above *path*; those too of which the archive does not tell."""
+        parts = tuple(_parts(path or ""))
+        found = set()
+        for anchor in self._report.anchors():
+            place = self._place(anchor) if parts else None
+            if place is None or all(one == other for one, other in zip(place, parts, strict=False)):
+                found.add(anchor)
+        return found
+
     def _place(self, anchor: Anchor) -> tuple[str, ...] | None:
         with self._lock:
             place: tuple[str, ...] | None = self._places.get(anchor)
@@ -258,6 +270,8 @@ class Transit:
                 place = self._tree.locate(RemoteRef(anchor.kind, anchor.id))
                 with self._lock:
                     self._places[anchor] = place
+        if place is None and (noted := self._uploads.path_of(anchor)) is not None:
+            return tuple(_parts(noted))
         return place
 
     def _learn_place(self, anchor: Anchor) -> None:
@@ -266,7 +280,8 @@ class Transit:
     def _path_of(self, node: LocalNode) -> str:
         anchor, names = path_below(node)
         place = self._place(anchor)
-        return "/" + "/".join((*(place or (_text(anchor),)), *names))
+        base = self._known_text(anchor) if place is None else "/" + "/".join(place)
+        return "/".join((base, *names))
 
     def _known_path_of(self, node: LocalNode) -> str:
         anchor, names = path_below(node)
@@ -276,6 +291,9 @@ class Transit:
         with self._lock:
             place = self._places.get(anchor)
         if place is None:
+            noted = self._uploads.path_of(anchor)
+            if noted is not None:
+                return noted
             self._lookers.submit(functools.partial(self._learn_place, anchor))
             return _text(anchor)
         return "/" + "/".join(place)
