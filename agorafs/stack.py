@@ -48,6 +48,7 @@ from agorafs.vfs import FileSystem
 from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.dot_uploads import DotUploads
+from agorafs.vfs.hidden import forget_leftovers
 from agorafs.vfs.import_template import filled_json
 from agorafs.vfs.sources import fill_from
 from agorafs.vfs.transit import Transit
@@ -284,6 +285,7 @@ def _writable(
     store = Store(home.journal, home.spool, disk, fetch=fetch, clock=clock)
     on_failure.callback(store.close)
     uploads = Uploads(store)
+    forget_leftovers(uploads, store.nodes())
     sealer = Sealer(store, quiet_s=settings.batch_quiet_s, fill_import=filled_json)
     report = Report(store, uploads.remove)
     arrivals = Arrivals(store)

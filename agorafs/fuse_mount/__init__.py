@@ -19,10 +19,10 @@ handle is open, attributes are given for no time at all: the kernel then asks fo
 way to say that, nor ``direct``: there, for a second after a change, a handle that was open before can end at the
 new size.
 
-Removed while open.  On libfuse 3 a file that is removed, or has another renamed over it, while it is open, lives on
-without a path (``hard_remove``, ``nullpath_ok``): every callback that has a handle goes by the handle. Only
-``fstat`` does not reach us then, since Linux asks for it by path; libfuse answers ``ESTALE`` a second after the removal
-at the latest. libfuse 2 gives such a file a hidden name until it is closed; that name stays local.
+Removed while open.  A file that is removed, or has another renamed over it, while it is open, gets a hidden name from
+libfuse until it is closed (``vfs.hidden``). Without (``hard_remove``) ``fstat`` of it would fail with ``ESTALE``: Linux
+asks by path, and for a node without one libfuse asks nobody. Callbacks that have a handle go by the handle and get no
+path (``nullpath_ok``), which spares libfuse the making of it.
 """
 
 from __future__ import annotations

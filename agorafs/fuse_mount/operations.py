@@ -115,7 +115,6 @@ class Operations:
             # over 10,000 entries then took 0.66 s instead of 0.09 s.
             connection.want &= ~_CAP_READDIRPLUS_AUTO
         if config is not None:
-            config.hard_remove = 1
             config.nullpath_ok = 1
             self._config = config
             self._attr_timeout_s = config.attr_timeout

@@ -7,6 +7,7 @@
 ``sources``           stored files that are open for writing
 ``changes``           what making and removing names becomes
 ``renames``           what a rename becomes
+``hidden``            files that are removed, or renamed over, while they are open
 ``rules``             what may be changed where, and in which words the rest is refused
 ``whiteouts``         files removed one by one from a dataset that is deleted as a whole
 ``dot_agora``         ``.agora``: what an object is, in words, beside the object
@@ -19,9 +20,10 @@
 ====================  ======================================================================
 
 Order of locks in the whole process: ``handles`` < ``tree`` < leaves (``cache.metadata``, ``cache.content``,
-``complaints``, ``whiteouts``). A later one may be taken while an earlier one is held, never the reverse; none is held
-across disk or network. Those of ``uploads`` are in a row of their own: nothing here is called while one of them is
-held, but for the filling of a file (``uploads.nodes``), and none of them is taken while one of these is held.
+``complaints``, ``whiteouts``, ``hidden``). A later one may be taken while an earlier one is held, never the reverse;
+none is held across disk or network. Those of ``uploads`` are in a row of their own: nothing here is called while one
+of them is held, but for the filling of a file (``uploads.nodes``), and none of them is taken while one of these is
+held.
 """
 
 from agorafs.vfs.files import Opened

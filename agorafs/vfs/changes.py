@@ -48,9 +48,10 @@ from agorafs.tree.names import DOT_AGORA, suffixed
 from agorafs.tree.tree import Node, Tree
 from agorafs.uploads.nodes import Place
 from agorafs.uploads.uploads import Uploads
-from agorafs.uploads.values import Anchor
+from agorafs.uploads.values import Anchor, Replaced
 from agorafs.vfs import rules
 from agorafs.vfs.handles import HandleTable
+from agorafs.vfs.hidden import Hidden, is_hidden_name
 from agorafs.vfs.merged import Found, Local, Merged, anchor_of, is_directory
 from agorafs.vfs.whiteouts import Whiteouts
 
@@ -103,6 +104,7 @@ class Parts:
     tree: Tree
     merged: Merged
     whiteouts: Whiteouts
+    hidden: Hidden
     handles: HandleTable
     writing: Writing
     open_content: Callable[[ContentRef], OpenContent]
@@ -119,6 +121,7 @@ class Changes:
         self._tree = parts.tree
         self._merged = parts.merged
         self._whiteouts = parts.whiteouts
+        self._hidden = parts.hidden
         self._handles = parts.handles
         self._uploads = parts.writing.uploads
         self._looks = parts.writing.looks
@@ -166,6 +169,14 @@ class Changes:
         if self.child(directory, name) is not None:
             raise AlreadyExists(f"{path} exists already")
         return place, name
+
+    def predecessor(self, place: Place, name: str) -> Replaced | None:
+        """Return the stored file that was renamed out of the way of a new *name* in *place*, if any.
+
+        The new file takes its place.
+        """
+        aside = self._uploads.aside_of(place, name) if isinstance(place, Anchor) else None
+        return self._hidden.predecessor(place, name) if aside is None else aside.takes_place_of
 
     # -- making --------------------------------------------------------------------------------------
 
@@ -268,6 +279,10 @@ class Changes:
             found = self._merged.child(directory, name)
             if is_directory(found):
                 raise IsADirectory(f"{path} is a directory")
+            if is_hidden_name(name) and isinstance(found, Local):
+                self._hidden.finish(found.node, self._delete_replaced)
+                self._handles.detach(path)
+                return
             if self.remove_found(found, path):
                 return
         raise NotFound(f"{path} does not exist")
@@ -287,13 +302,22 @@ class Changes:
         rules.check_found(found)
         replaced = node.replaces or node.borrowed_from
         if replaced is not None:
-            with contextlib.suppress(NotFound):  # somebody else was faster
-                self._server.delete_folder_item(replaced.item)
-            self._tree.removed(RemoteRef(Kind.DATASET, replaced.dataset))
+            self._delete_replaced(replaced)
         if self._uploads.find(node.parent, node.name) is not node:
             return False
         self._uploads.remove(node)
         return True
+
+    def _delete_replaced(self, replaced: Replaced) -> None:
+        with contextlib.suppress(NotFound):  # somebody else was faster
+            self._server.delete_folder_item(replaced.item)
+        self._tree.removed(RemoteRef(Kind.DATASET, replaced.dataset))
+
+    def _finish_hidden(self, place: Place) -> None:
+        """What was removed while it was open does not keep its directory."""
+        for node in self._uploads.children(place):
+            if is_hidden_name(node.name):
+                self._hidden.finish(node, self._delete_replaced)
 
     def _remove_stored(self, found: Node, path: str) -> None:
         directory = found.parent
@@ -373,8 +397,8 @@ class Changes:
         rules.check_found(found)
         if isinstance(found, Local):
             node = found.node
-            if self._uploads.children(node):
-                raise NotEmpty(f"{found.path} is not empty")
+            self.require_empty(found)
+            self._finish_hidden(node)
             if self._uploads.find(node.parent, node.name) is not node:
                 return False
             self._uploads.remove(node)
@@ -453,8 +477,10 @@ class Changes:
 
     def _require_no_local_nodes(self, found: Node) -> None:
         anchor = anchor_of(found)
-        if anchor is not None and self._uploads.children(anchor):
+        assert anchor is not None
+        if any(not is_hidden_name(node.name) for node in self._uploads.children(anchor)):
             raise NotEmpty(f"{found.path} is not empty: something in it is not stored yet")
+        self._finish_hidden(anchor)
 
     def _check_may_delete(self, found: Node) -> None:
         """Refuse what is not in a folder, unless the mount allows it."""

@@ -40,7 +40,7 @@ from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node
 from agorafs.uploads.nodes import LocalNode, Place
 from agorafs.uploads.uploads import Uploads
-from agorafs.uploads.values import Anchor
+from agorafs.uploads.values import Replaced
 from agorafs.vfs import rules
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.attributes import Attributes, as_now
@@ -118,13 +118,10 @@ class Files:
                     raise
         raise NotFound(f"{path} does not exist any more")
 
-    def create(self, path: str, place: Place, name: str) -> Opened:
-        """Make the file *path*, which is *name* in *place*, and open it."""
-        uploads = self._uploads
-        assert uploads is not None
-        # What was renamed out of the way under this name is what the new file takes the place of.
-        aside = uploads.aside_of(place, name) if isinstance(place, Anchor) else None
-        node = uploads.create(place, name, replaces=None if aside is None else aside.takes_place_of)
+    def create(self, path: str, place: Place, name: str, replaced: Replaced | None) -> Opened:
+        """Make the file *path*, which is *name* in *place* and takes the place of *replaced*, and open it."""
+        assert self._uploads is not None
+        node = self._uploads.create(place, name, replaces=replaced)
         attr = self._attributes.of_local(node, may_change=True)
         file = self._open_local(path, attr, node, is_writing=True)
         return Opened(*self._handles.add(file, after_lookup=False))
@@ -177,7 +174,10 @@ class Files:
         """To be called before anything is told of *node*, which may just have begun to differ from what is stored."""
         assert self._uploads is not None
         open_reader = functools.partial(self._uploads.open, node, writing=False)
-        self._handles.follow(path, node, attr, open_reader)
+        try:
+            self._handles.follow(path, node, attr, open_reader)
+        except NotFound:
+            self._handles.detach(path)  # it was removed meanwhile: its handles go on each for itself
 
     # -- how -----------------------------------------------------------------------------------------
 

@@ -50,7 +50,8 @@ from agorafs.vfs.changes import Changes, Parts, Writing
 from agorafs.vfs.complaints import Complaints
 from agorafs.vfs.dot_agora import Aside, DotAgora
 from agorafs.vfs.files import Files, Opened, wants_writing
-from agorafs.vfs.handles import HandleTable
+from agorafs.vfs.handles import HandleTable, OpenFile
+from agorafs.vfs.hidden import Hidden, is_hidden_name
 from agorafs.vfs.merged import Local, Merged
 from agorafs.vfs.renames import Renames
 from agorafs.vfs.whiteouts import Whiteouts
@@ -126,6 +127,7 @@ class FileSystem:
                 tree,
                 self._merged,
                 whiteouts,
+                Hidden(writing.uploads, self._complaints.note),
                 self._handles,
                 writing,
                 contents.open,
@@ -154,6 +156,9 @@ class FileSystem:
             file = self._handles.get(handle)
             file.require_fresh()
             return file.attr if file.node is None else as_now(file.attr, file.node)
+        hidden = self._hidden(path)
+        if hidden is not None:
+            return hidden.attr if hidden.node is None else as_now(hidden.attr, hidden.node)
         found = self._resolve(path)
         attr = self._attributes.of(found)
         if isinstance(found, Local):
@@ -271,7 +276,7 @@ class FileSystem:
         with self._explaining(path):
             try:
                 place, name = changes.free_place(path)
-                return self._files.create(path, place, name)
+                return self._files.create(path, place, name, changes.predecessor(place, name))
             except AlreadyExists:
                 if flags & os.O_EXCL:
                     raise
@@ -316,6 +321,8 @@ class FileSystem:
         node = None
         if handle is not None:
             node = self._handles.get(handle).node
+        elif (hidden := self._hidden(path)) is not None:
+            node = hidden.node
         else:
             self._changing(path, "changing times")
             found = self._resolve(path)
@@ -328,7 +335,8 @@ class FileSystem:
     def ignore_change(self, path: str, what: str) -> None:
         """Take a change that the archive has nothing for, such as of permissions, and drop it."""
         self._changing(path, what)
-        self._resolve(path)
+        if self._hidden(path) is None:
+            self._resolve(path)
 
     def set_xattr(self, path: str, name: str) -> None:
         """Take an extended attribute and drop it (see ``xattrs``).
@@ -460,6 +468,10 @@ class FileSystem:
         if parts and _is_probed(parts[-1]) and self._merged.is_known_missing(parts):
             raise NotFound(f"{path} does not exist")
         return self._merged.resolve(parts)
+
+    def _hidden(self, path: str) -> OpenFile | None:
+        """Return a handle of *path* if that is the name of a file that was removed while it was open."""
+        return self._handles.at(path) if is_hidden_name(path.rpartition("/")[2]) else None
 
     def _xattrs(self, path: str, found: Node | Local | Aside) -> dict[str, str]:
         if isinstance(found, Aside):

@@ -331,6 +331,12 @@ class HandleTable:
         for reader in readers:
             reader.close()
 
+    def at(self, path: str) -> OpenFile | None:
+        """Return a handle of *path*, one that may write if there is one."""
+        with self._lock:
+            files = self._by_path.get(path, [])
+            return max(files, key=lambda file: file.writable is not None, default=None)
+
     def _is_followed_by_some(self, path: str, node: LocalNode) -> bool:
         files = self._by_path.get(path, ())
         return any(

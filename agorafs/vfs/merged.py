@@ -26,6 +26,7 @@ from agorafs.tree.listing import Area, DirEntry, DirKey
 from agorafs.tree.tree import Node, Tree
 from agorafs.uploads.nodes import LocalNode, Place, StoredAs
 from agorafs.uploads.values import Anchor
+from agorafs.vfs.hidden import is_hidden_name
 from agorafs.vfs.whiteouts import Whiteouts
 
 _ANCHOR_KINDS = {Area.FOLDER: Kind.FOLDER, Area.EXAM: Kind.EXAM, Area.SERIES: Kind.SERIES}
@@ -140,13 +141,15 @@ class Merged:
         """Return all that is in *directory*, local nodes first."""
         if isinstance(directory, Local):
             _require_directory(directory)
-            local = [] if self._local is None else self._local.children(directory.node)
-            return [Local(node, directory.below, f"{directory.path}/{node.name}") for node in local]
+            return [
+                Local(node, directory.below, f"{directory.path}/{node.name}")
+                for node in self._local_children(directory.node)
+            ]
         anchor = anchor_of(directory)
         if anchor is None or self._local is None:
             nodes = self._tree.children(directory)
             return [node for node in nodes if not self._whiteouts.hides(directory, node.entry)]
-        nodes_here = self._local.children(anchor)
+        nodes_here = self._local_children(anchor)
         names = {node.name for node in nodes_here}
         base = directory.path.rstrip("/")
         found: list[Found] = [Local(node, directory, f"{base}/{node.name}") for node in nodes_here]
@@ -156,6 +159,11 @@ class Merged:
             if node.entry.name not in names and not self._local.is_hidden(anchor, node.entry)
         )
         return found
+
+    def _local_children(self, place: Place) -> list[LocalNode]:
+        if self._local is None:
+            return []
+        return [node for node in self._local.children(place) if not is_hidden_name(node.name)]
 
     def known(self, node: Node) -> Known:
         """Return what is shown of the stored file or directory *node* besides its record."""

@@ -28,10 +28,12 @@ from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node
 from agorafs.uploads.local_names import is_backup
+from agorafs.uploads.nodes import LocalNode
 from agorafs.uploads.values import Anchor, Replaced
 from agorafs.vfs import rules
 from agorafs.vfs.changes import Changes, Parts
-from agorafs.vfs.merged import Found, Local, is_directory
+from agorafs.vfs.hidden import is_hidden_name
+from agorafs.vfs.merged import Found, Local, anchor_of, is_directory
 from agorafs.vfs.sources import fill_from
 
 RENAME_NOREPLACE = 1
@@ -49,6 +51,7 @@ class Renames:
         self._open_content = parts.open_content
         self._forget_places = parts.forget_places
         self._started_ns = parts.started_ns
+        self._hidden = parts.hidden
         self._changes = changes
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
@@ -65,19 +68,58 @@ class Renames:
         target = self._changes.child(directory, name)
         if old == new:
             return
+        try:
+            self._rename(source, directory, name, target, old, new, flags)
+        except BaseException:
+            place = directory.node if isinstance(directory, Local) else anchor_of(directory)
+            if place is not None:
+                self._hidden.restore(place, name)
+            raise
+        self._handles.move(old, new, is_directory=is_directory(source))
+
+    def _rename(
+        self,
+        source: Found,
+        directory: Found,
+        name: str,
+        target: Found | None,
+        old: str,
+        new: str,
+        flags: int,
+    ) -> None:
         if target is not None:
             if flags & RENAME_NOREPLACE:
                 raise AlreadyExists(f"{new} exists already")
             rules.check_no_file_in_the_way(source, target)
             if is_directory(target):
                 self._changes.require_empty(target)
-        if isinstance(source, Local):
+        if is_hidden_name(name):
+            self._hide(source, name, old)
+        elif isinstance(source, Local):
             if source.node.borrowed_from is not None:
                 raise CrossDevice(f"{old} is open for writing; the archive can not rename it")
             self._rename_local(source, directory, name, target, new)
         else:
             self._rename_stored(source, directory, name, target, new)
-        self._handles.move(old, new, is_directory=is_directory(source))
+
+    def _hide(self, source: Found, name: str, old: str) -> None:
+        """What is removed, or renamed over, while it is open gets the hidden *name* (see ``hidden``)."""
+        rules.check_found(source)
+        stored = self._merged.stored(source)
+        if stored is None:
+            assert isinstance(source, Local)
+            node = source.node
+            place, old_name = node.parent, node.name
+            self._uploads.rename(node, place, name)
+        else:
+            replaced = rules.replaceable(stored)
+            if replaced is None:
+                raise PermissionDenied(f"{old} is open, so it can not be removed now")
+            if isinstance(source, Local):
+                self._uploads.remove(source.node)  # nothing was changed through it; its handles go on
+            node = self._set_aside(stored, replaced, name, None, name)
+            place, old_name = node.parent, stored.entry.name
+        self._hidden.park(place, old_name, node, old)
 
     # -- what is local -------------------------------------------------------------------------------
 
@@ -93,13 +135,13 @@ class Renames:
         if node.is_directory:
             rules.check_new_directory(name)
         replaced: Replaced | None = None
-        if target is None and isinstance(place, Anchor):
-            aside = self._uploads.aside_of(place, name)
-            if aside is node:
+        if target is None:
+            if isinstance(place, Anchor) and self._uploads.aside_of(place, name) is node:
                 self._uploads.remove(node)  # what it stood for is shown again
                 return
-            replaced = None if aside is None else aside.takes_place_of
-        elif target is not None and not node.is_directory:
+            if not node.is_directory:
+                replaced = self._changes.predecessor(place, name)
+        elif not node.is_directory:
             replaced = _replaced(target)
         before = node.takes_place_of
         if replaced is not None and before is not None and before != replaced:
@@ -141,7 +183,9 @@ class Renames:
         else:
             raise _not_offered(source)
 
-    def _set_aside(self, source: Node, replaced: Replaced, name: str, target: Found | None, new: str) -> None:
+    def _set_aside(
+        self, source: Node, replaced: Replaced, name: str, target: Found | None, new: str
+    ) -> LocalNode:
         entry = source.entry
         assert isinstance(entry.target, Datafile) and source.parent is not None
         folder = rules.folder_of(source.parent)
@@ -151,7 +195,7 @@ class Renames:
             raise NotFound(f"{new} does not exist any more")
         known = self._merged.known(source)
         ref = self._merged.content_ref(entry.target)
-        self._uploads.set_aside(
+        return self._uploads.set_aside(
             folder,
             entry.name,
             name,

@@ -1,0 +1,120 @@
+"""Files that were removed, or that another was renamed over, while they were open.
+
+Why.  Linux asks for the attributes of an open file by its path, which a removed file has not. So libfuse first
+renames such a file to a hidden name (``.fuse_hidden…``) in its directory, and removes that when the last handle is
+closed. When the hiding comes, one can not tell a removal from a renaming over: the latter follows at once, in the
+same thread, and can still be refused.
+
+What follows from that
+    * Hiding takes nothing away: a local file is renamed, a stored one set aside. Archived data is not hidden: what is
+      open can not be deleted.
+    * A renaming over that is refused brings back what was hidden for it (``restore``).
+    * A successor of the old name takes over what the hidden file was to replace, or is. Without one, that is removed
+      from the server when the last handle is closed.
+
+Hidden names are in no listing and keep no directory. Attributes of one are those of its handles.
+
+Failure.  The program that removed the file is not told any more when the server does not remove it at the end. The
+file is shown again then, and the reason noted. So it is after a crash (``forget_leftovers``).
+
+Threads.  ``_lock`` guards ``_parked``; it is a leaf. ``_just_hidden`` is each thread's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agorafs.errors import AgoraFSError
+from agorafs.uploads.nodes import LocalNode, Place
+from agorafs.uploads.uploads import Uploads
+from agorafs.uploads.values import Replaced
+
+log = logging.getLogger(__name__)
+
+_PREFIX = ".fuse_hidden"
+
+
+def is_hidden_name(name: str) -> bool:
+    """Tell whether libfuse gives such a name to a file that is removed while it is open."""
+    return name.startswith(_PREFIX)
+
+
+def forget_leftovers(uploads: Uploads, nodes: Iterable[LocalNode]) -> None:
+    """Remove those of *nodes* whose handles a crash has closed."""
+    for node in nodes:
+        if is_hidden_name(node.name):
+            uploads.remove(node)
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A node under a hidden name. ``is_relieved``: a successor has taken over what it was to replace."""
+
+    node: LocalNode
+    path: str
+    is_relieved: bool = False
+
+
+class Hidden:
+    """See the module docstring."""
+
+    def __init__(self, uploads: Uploads, note: Callable[[str, AgoraFSError], None]) -> None:
+        """*note* is told why a path is shown again."""
+        self._uploads = uploads
+        self._note = note
+        self._lock = threading.Lock()
+        self._parked: dict[tuple[Place, str], _Parked] = {}
+        self._just_hidden = threading.local()
+
+    def park(self, place: Place, name: str, node: LocalNode, path: str) -> None:
+        """*node*, which has a hidden name now, was *name* in *place*, and had the path *path*."""
+        with self._lock:
+            self._parked[place, name] = _Parked(node, path)
+        self._just_hidden.key = (place, name)
+
+    def restore(self, place: Place, name: str) -> None:
+        """A renaming to *name* in *place* was refused: bring back what this thread has hidden for it.
+
+        What was removed there while it is still open comes back, too, if the same thread had hidden it: a file too
+        many rather than one too few.
+        """
+        if getattr(self._just_hidden, "key", None) != (place, name):
+            return
+        with self._lock:
+            parked = self._parked.pop((place, name), None)
+        if parked is None:
+            return
+        if parked.node.is_aside:
+            self._uploads.remove(parked.node)  # what it stood for is shown again
+        else:
+            self._uploads.rename(parked.node, place, name)
+
+    def predecessor(self, place: Place, name: str) -> Replaced | None:
+        """Return the stored file that a new *name* in *place* is to take over from a hidden one, if any."""
+        with self._lock:
+            parked = self._parked.get((place, name))
+            if parked is None:
+                return None
+            parked.is_relieved = True
+            return parked.node.takes_place_of
+
+    def finish(self, node: LocalNode, delete: Callable[[Replaced], None]) -> None:
+        """The last handle of *node*, which has a hidden name, is closed: forget it, and *delete* what it stood for."""
+        with self._lock:
+            key, parked = next(
+                ((key, one) for key, one in self._parked.items() if one.node is node), (None, None)
+            )
+            if key is not None:
+                del self._parked[key]
+        try:
+            if node.replaces is not None and (parked is None or not parked.is_relieved):
+                delete(node.replaces)
+        except AgoraFSError as error:
+            path = node.name if parked is None else parked.path
+            log.warning("%s was removed while it was open, and is shown again: %s", path, error)
+            self._note(path, error)
+        finally:
+            self._uploads.remove(node)
