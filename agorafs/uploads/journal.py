@@ -43,6 +43,7 @@ from agorafs.uploads.journal_rows import (
     replaced_text,
     transfer_of,
 )
+from agorafs.uploads.uniting import unite_names
 from agorafs.uploads.values import (
     Anchor,
     Batch,
@@ -451,10 +452,18 @@ class Journal:
                     (old,) = db.execute(f"SELECT {column} FROM {table} WHERE id = ?", (new_id,)).fetchone()
                     new = ids[target].get(old)
                     db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (new, new_id))
+            united = unite_names(db)
+            nodes = {old: united.get(new, new) for old, new in ids["node"].items()}
             for new_id in ids["batch"].values():
-                (text,) = db.execute("SELECT directories FROM batch WHERE id = ?", (new_id,)).fetchone()
-                directories = [(ids["node"].get(node), target) for node, target in json.loads(text)]
-                db.execute("UPDATE batch SET directories = ? WHERE id = ?", (json.dumps(directories), new_id))
+                texts = db.execute(
+                    "SELECT directories, consumed FROM batch WHERE id = ?", (new_id,)
+                ).fetchone()
+                directories = [(nodes.get(node), target) for node, target in json.loads(texts[0])]
+                consumed = [nodes[node] for node in json.loads(texts[1]) if node in nodes]
+                db.execute(
+                    "UPDATE batch SET directories = ?, consumed = ? WHERE id = ?",
+                    (json.dumps(directories), json.dumps(consumed), new_id),
+                )
             for row in other._all("SELECT * FROM chunk"):
                 db.execute("INSERT INTO chunk VALUES (?, ?)", (ids["transfer"][row[0]], row[1]))
             for row in other._all("SELECT * FROM stored"):
