@@ -171,7 +171,7 @@ def _make_trustworthy(journal: Journal, spool: Spool, *, is_same_boot: bool) -> 
                 journal.update_node(replace(node, size=size))
             continue
         if size is None:
-            log.error("the bytes of %s are not in the spool any more; it is not sent", node.name)
+            log.error("the bytes of %s are not in the spool any more; they are not sent", node.name)
         else:
             kept = spool.keep_aside(node.content, node.name)
             log.error(
@@ -179,7 +179,11 @@ def _make_trustworthy(journal: Journal, spool: Spool, *, is_same_boot: bool) -> 
                 node.name,
                 kept,
             )
-        journal.remove_nodes([node.id])
+        before = _on_its_way(journal, spool, node)
+        if before is None:
+            journal.remove_nodes([node.id])
+        else:
+            journal.update_node(before)
     for batch in journal.batches():
         known.update(
             upload.content.name
@@ -189,6 +193,26 @@ def _make_trustworthy(journal: Journal, spool: Spool, *, is_same_boot: bool) -> 
     for path in spool.contents.iterdir():
         if path.name not in known:
             spool.remove(path.name)  # of a file that was removed, or never closed before a power cut
+
+
+def _on_its_way(journal: Journal, spool: Spool, node: NodeRow) -> NodeRow | None:
+    """Return *node* as the version of it that is on its way to the server: that one is whole."""
+    known = None if node.upload is None else journal.upload(node.upload)
+    if known is None:
+        return None
+    upload = known[0]
+    content = upload.content.name
+    if content == node.content or _size(upload.content) != upload.size:
+        return None
+    return replace(
+        node,
+        content=content,
+        size=upload.size,
+        mtime_ns=upload.mtime_ns,
+        is_whole=True,
+        is_durable=True,
+        error="",
+    )
 
 
 def _is_trusted(node: NodeRow, size: int, is_same_boot: bool) -> bool:
@@ -212,6 +236,7 @@ def _take_over(home: Home, other: Home) -> None:
             os.link(path, home.spool.path(path.name))
             home.spool.count(path.stat().st_size)
     home.spool.sync_names()
+    home.spool.take_salvaged(other.spool)
     home.journal.take_over(other.journal)
     other.journal.close()
     log.info("took over what another mount left behind in %s", other.directory)

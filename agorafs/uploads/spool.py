@@ -164,6 +164,12 @@ class Spool:
             self._used_bytes -= size
         return kept
 
+    def take_salvaged(self, other: Spool) -> None:
+        """Take over what *other* has kept for a person to look at."""
+        for path in sorted(other.salvage.iterdir()) if other.salvage.exists() else ():
+            self.salvage.mkdir(mode=0o700, exist_ok=True)
+            path.rename(self.salvage / path.name)
+
     def sync(self, descriptor: int, name: str) -> None:
         """Make the content *name*, open as *descriptor*, survive a power cut; ``sync_names`` does its name."""
         self._disk.sync_file(descriptor, self.path(name))
