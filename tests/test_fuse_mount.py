@@ -457,8 +457,11 @@ def test_a_directory_that_is_renamed_while_it_is_read_goes_on(tuned, operations)
     assert directory.read_all(7) == NAMES[5:]
 
 
-def test_libfuse_is_asked_to_make_no_path_where_there_is_a_handle(operations, config):
+def test_libfuse_is_asked_for_no_path_where_there_is_a_handle_and_for_no_flush_of_what_was_read(
+    operations, config
+):
     assert config.nullpath_ok
+    assert config.no_rofd_flush
 
 
 def test_attributes_that_are_not_ours_are_answered_before_any_path_is_looked_at(tuned, files):

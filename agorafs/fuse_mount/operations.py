@@ -116,6 +116,7 @@ class Operations:
             connection.want &= ~_CAP_READDIRPLUS_AUTO
         if config is not None:
             config.nullpath_ok = 1
+            config.no_rofd_flush = 1  # closing what was only read is nobody's business (from libfuse 3.11 on)
             self._config = config
             self._attr_timeout_s = config.attr_timeout
         self.init("/")

@@ -266,9 +266,9 @@ def test_mount_8_and_fstab_options_work(demo, mount, tmp_path):
 
 
 @pytest.mark.parametrize("binding", ["mfusepy", "fusepy"])
-def test_both_bindings_serve_the_same_tree(demo, mount, binding):
-    one = mount(demo, f"binding={binding}")
-    recorded = {datafile["sha1"] for datafile in demo.datafiles()}
+def test_both_bindings_serve_the_same_tree_and_take_files(private_demo, mount, binding):
+    one = mount(private_demo, f"binding={binding}")
+    recorded = {datafile["sha1"] for datafile in private_demo.datafiles()}
     files = sorted((one.path / "projects/Neuro Study").rglob("*"))
     checked = 0
     for path in files:
@@ -280,8 +280,18 @@ def test_both_bindings_serve_the_same_tree(demo, mount, binding):
             assert hashlib.sha1(content).hexdigest() in recorded
             checked += 1
     assert checked > 180
-    with pytest.raises(OSError, match="Read-only file system"):
-        (one.path / "projects/Neuro Study/folders/new").touch()
+    new = one.path / "projects/Neuro Study/folders/new"
+    new.write_bytes(b"content")
+    with new.open("r+b") as stream:
+        new.unlink()
+        stream.seek(7)
+        stream.write(b" and more")
+        stream.flush()
+        assert os.fstat(stream.fileno()).st_size == 16
+        stream.seek(0)
+        assert stream.read() == b"content and more"
+    assert not list(new.parent.glob(".fuse_hidden*"))
+    assert not new.exists()
     assert os.getxattr(files[0], "user.agora.type")
 
 
