@@ -39,7 +39,9 @@ class Complaints:
         complaint = Complaint(time.time(), path, type(error).__name__, str(error))
         with self._lock:
             self._by_path[path] = complaint.reason
-            self._recent.append(complaint)
+            latest = self._recent[-1] if self._recent else None
+            if latest is None or (latest.path, latest.reason) != (path, complaint.reason):
+                self._recent.append(complaint)  # each layer that an error passes may note it
 
     def reason(self, path: str) -> str | None:
         """Return the last reason noted for *path*."""

@@ -722,6 +722,14 @@ def test_links_are_made_in_folders_of_the_archive_only(world, objects):
             world.filesystem.make_link(path, f"{EXAMS}/E")
 
 
+def test_a_reason_that_is_noted_twice_is_listed_once(world):
+    with pytest.raises(NotPermitted) as refused:
+        world.filesystem.refuse_to_make(f"{HOME}/x", "hard links")
+    world.filesystem.note_failure(f"{HOME}/x", refused.value)
+    paths = [complaint["path"] for complaint in world.filesystem.status()["recent_errors"]]
+    assert paths == [HOME, f"{HOME}/x"]
+
+
 def test_hard_links_and_devices_are_refused_with_the_reason(world):
     with pytest.raises(NotPermitted, match="hard links"):
         world.filesystem.refuse_to_make(f"{HOME}/x", "hard links")
