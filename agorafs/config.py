@@ -161,7 +161,7 @@ class Settings:
     )
     state_directory: Path = field(
         default=_NOT_GIVEN,
-        metadata=_about(Kind.PATH, "where logs and control sockets are kept"),
+        metadata=_about(Kind.PATH, "where logs, control sockets and what is not on the server yet are kept"),
     )
     cache_max_bytes: int = field(
         default=20 * GIB,
@@ -192,6 +192,34 @@ class Settings:
     window_max_bytes: int = field(
         default=8 * MIB,
         metadata=_about(Kind.BYTES, "most that is read ahead of a sequential reader", minimum=4 * KIB),
+    )
+
+    # Writing
+    batch_quiet_s: float = field(
+        default=3.0,
+        metadata=_about(
+            Kind.SECONDS,
+            "how long nothing must change in a folder before its files travel together",
+            minimum=0,
+        ),
+    )
+    spool_max_bytes: int = field(
+        default=100 * GIB,
+        metadata=_about(
+            Kind.BYTES, "disk for files that are not on the server yet; beyond it, writing fails", minimum=MIB
+        ),
+    )
+    spool_min_free_bytes: int = field(
+        default=1 * GIB,
+        metadata=_about(Kind.BYTES, "disk that is left free whatever spool_max_bytes says"),
+    )
+    link_exams: bool = field(
+        default=True,
+        metadata=_about(Kind.FLAG, "put a link to the exam where files were written that became part of one"),
+    )
+    allow_delete: bool = field(
+        default=False,
+        metadata=_about(Kind.FLAG, "let exams, series and their files be deleted; folders are not concerned"),
     )
 
     # The mount
