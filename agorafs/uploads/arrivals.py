@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agorafs.client.records import Kind
 from agorafs.uploads.journal_rows import NodeRow, StoredRow
@@ -81,12 +81,23 @@ class Arrivals:
                 self._store.journal.settle(upload_id, outcome)
             elif outcome.kind is OutcomeKind.FAILED:
                 self._locked_failed(node, upload, outcome)
-            elif disposition is Disposition.CURRENT:
+            elif disposition is Disposition.CURRENT and not self._locked_is_astray(upload, outcome):
                 self._locked_arrived(node, upload, outcome)
             else:
                 self._locked_superseded(node, upload, outcome)
             self._store.locked_land(upload)
             return True
+
+    def _locked_is_astray(self, upload: Upload, outcome: Outcome) -> bool:
+        """Tell whether it arrived elsewhere than where its local file is: that folder was renamed meanwhile."""
+        flight = self._store.in_flight.get(upload.id)
+        return (
+            upload.at is not None
+            and flight is not None
+            and outcome.kind is OutcomeKind.FILED
+            and "/" not in flight.target
+            and outcome.folder != flight.anchor.id
+        )
 
     def _locked_failed(self, node: LocalNode, upload: Upload, outcome: Outcome) -> None:
         """The node keeps its bytes and what it takes the place of, and says why."""
@@ -108,19 +119,29 @@ class Arrivals:
         self._store.overlay.by_id.pop(node.id, None)
         node.id = 0
         node.upload = None
-        single = outcome.dataset is not None and outcome.item is not None
+        single = outcome.dataset is not None and outcome.item is not None and outcome.is_whole_dataset
         if node.writers and outcome.kind is OutcomeKind.FILED and single:
             # Somebody may still write: then it takes the place of what was just stored.
             assert outcome.dataset is not None and outcome.item is not None
             node.borrowed_from = Replaced(outcome.dataset, outcome.item, upload.sha1 or "")
         else:
             self._store.overlay.remove(node)
+            node.is_archived = True
 
     def _locked_superseded(self, node: LocalNode, upload: Upload, outcome: Outcome) -> None:
         """The server has an older version: the node will take its place."""
+        flight = self._store.in_flight[upload.id]
+        # What was there before may be replaced under its own name only.
+        is_ours = outcome.created or self._store.locked_is_at(node.id, flight.anchor, flight.target)
         node.upload = None
         node.is_frozen = False  # when it was only renamed, its bytes are needed once more
-        if outcome.kind is OutcomeKind.FILED and outcome.dataset is not None and outcome.item is not None:
+        if (
+            outcome.kind is OutcomeKind.FILED
+            and outcome.dataset is not None
+            and outcome.item is not None
+            and outcome.is_whole_dataset
+            and is_ours
+        ):
             node.takes_place_of = Replaced(outcome.dataset, outcome.item, upload.sha1 or "")
             self._store.overlay.hide(node.takes_place_of)
         self._store.journal.settle(upload.id, outcome, node=node.row())
@@ -139,12 +160,7 @@ class Arrivals:
         """Tell whether nobody wants anything of a batch any more."""
         if self._store.journal.is_external(batch_id):
             return batch_id in self._store.cancelled
-        with self._store.lock:
-            uploads = self._store.journal.uploads(batch_id, unsettled=True)
-            return bool(uploads) and all(
-                upload.replaces is None and self._store.locked_disposition(upload.id)[0] is Disposition.GONE
-                for upload in uploads
-            )
+        return self._store.journal.is_abandoned(batch_id)
 
     def abandon(self, batch_id: int) -> None:
         """Forget a batch that nobody wants."""
@@ -156,13 +172,13 @@ class Arrivals:
 
     def empty_directories(self, batch_id: int) -> list[str]:
         """Return the target paths of the batch's directories without a file below, parents first."""
-        targets = [upload.target for upload in self._store.journal.uploads(batch_id)]
+        full = _directories_above(upload.target for upload in self._store.journal.uploads(batch_id))
         with self._store.lock:
             return [
                 target
                 for node_id, target in self._store.journal.directories(batch_id)
                 if node_id in self._store.overlay.by_id
-                and not any(other.startswith(f"{target}/") for other in targets)
+                and target not in full
                 and not any(
                     not one.is_directory
                     for one in self._store.overlay.walk(self._store.overlay.by_id[node_id])
@@ -201,6 +217,7 @@ class Arrivals:
         )
         with self._store.lock:
             gone, moved, stored = self._locked_take_directories(batch, folders, uploads)
+            travelling = self._locked_fly_on(batch, folders, gone)
             for node_id, of_batch in list(self._store.consumed.items()):
                 if of_batch == batch_id:
                     del self._store.consumed[node_id]
@@ -213,7 +230,9 @@ class Arrivals:
             summary = None
             if self._store.journal.is_external(batch_id):
                 summary = {**summary_of(uploads), "state": "ended", "waiting": ""}
-            self._store.journal.end_batch(batch_id, nodes=moved, gone=gone, stored=stored, summary=summary)
+            self._store.journal.end_batch(
+                batch_id, nodes=moved, gone=gone, stored=stored, travelling=travelling, summary=summary
+            )
             kept = {
                 self._store.spool.path(node.content)
                 for node in self._store.overlay.by_id.values()
@@ -221,7 +240,7 @@ class Arrivals:
             }
             for upload in uploads:
                 if upload.content.parent == self._store.spool.contents and upload.content not in kept:
-                    self._store.spool.remove(upload.content.name)
+                    self._store.locked_drop_content(upload.content.name, is_shared=True)
             self._store.waiting.pop(batch_id, None)
             self._store.progress.pop(batch_id, None)
             self._store.cancelled.discard(batch_id)
@@ -235,12 +254,17 @@ class Arrivals:
         gone: list[int] = []
         moved: list[NodeRow] = []
         stored: list[StoredRow] = []
+        # What is part of a study, or was filed higher up, takes its directory along; what failed does not.
+        left = _directories_above(
+            upload.target
+            for upload in uploads
+            if upload.outcome is not None and upload.outcome.kind is not OutcomeKind.FAILED
+        )
         for node_id, target in reversed(self._store.journal.directories(batch.id)):  # the deepest first
             if not self._store.locked_is_at(node_id, batch.anchor, target):
                 continue
             node = self._store.overlay.by_id[node_id]
             folder = folders.get(target)
-            had_uploads = any(upload.target.startswith(f"{target}/") for upload in uploads)
             if folder is not None:
                 anchor = Anchor(Kind.FOLDER, folder)
                 for child in list(node.children.values()):
@@ -252,9 +276,41 @@ class Arrivals:
                     self._store.locked_touch(anchor)
                 as_ = StoredAs(node.ino, node.mtime_ns, node.token)
                 stored.append(self._store.locked_remember(Kind.FOLDER, folder, as_, ""))
-            elif node.children or not had_uploads:
+            elif node.children or target not in left:
                 continue  # something of it is still here, or the archive can not hold it
             self._store.overlay.remove(node)
             gone.append(node.id)
         removed = set(gone)
         return gone, [row for row in moved if row.id not in removed], stored
+
+    def _locked_fly_on(
+        self, batch: Batch, folders: Mapping[str, int], gone: Sequence[int]
+    ) -> list[tuple[int, Anchor, str]]:
+        """Let other uploads know where their local files are, whose directories became folders of the server."""
+        those_gone = set(gone)
+        dissolved = {
+            target: folders[target]
+            for node_id, target in self._store.journal.directories(batch.id)
+            if node_id in those_gone and target in folders
+        }
+        moved = []
+        for upload, flight in list(self._store.in_flight.items()) if dissolved else ():
+            if flight.anchor == batch.anchor and flight.batch != batch.id:
+                for directory in reversed(_parents(flight.target)):
+                    if directory in dissolved:
+                        anchor = Anchor(Kind.FOLDER, dissolved[directory])
+                        target = flight.target[len(directory) + 1 :]
+                        self._store.locked_fly_on(upload, anchor, target)
+                        moved.append((upload, anchor, target))
+                        break
+        return moved
+
+
+def _parents(target: str) -> list[str]:
+    """Return the directories on the way to *target*, the outermost first."""
+    parts = target.split("/")[:-1]
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _directories_above(targets: Iterable[str]) -> set[str]:
+    return {directory for target in targets for directory in _parents(target)}

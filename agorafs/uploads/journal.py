@@ -71,9 +71,11 @@ CREATE TABLE IF NOT EXISTS batch (
 CREATE TABLE IF NOT EXISTS upload (
     id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, node INTEGER,
     target TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha1 TEXT, content TEXT NOT NULL,
-    replaces TEXT, transfer INTEGER, outcome TEXT, expected_mtime_ns INTEGER, is_settled INTEGER NOT NULL DEFAULT 0);
+    replaces TEXT, transfer INTEGER, outcome TEXT, expected_mtime_ns INTEGER, is_settled INTEGER NOT NULL DEFAULT 0,
+    at_folder INTEGER, at_target TEXT);
 CREATE INDEX IF NOT EXISTS upload_batch ON upload (batch);
 CREATE INDEX IF NOT EXISTS upload_node ON upload (node);
+CREATE INDEX IF NOT EXISTS upload_content ON upload (content);
 CREATE TABLE IF NOT EXISTS transfer (
     id INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, identifier TEXT NOT NULL, target TEXT NOT NULL,
     size INTEGER NOT NULL, chunk_bytes INTEGER NOT NULL, is_package INTEGER NOT NULL);
@@ -163,6 +165,25 @@ class Journal:
     def update_node(self, node: NodeRow) -> None:
         """Replace everything that is known of *node*."""
         with self._transaction() as db:
+            _update_node(db, node)
+
+    def rename_node(
+        self, node: NodeRow, *, gone: int | None, takes_on: int | None, lets_go: int | None
+    ) -> None:
+        """Replace what is known of *node*, in one step with what its new name means for others.
+
+        Args:
+            gone: The node that it takes the name of.
+            takes_on: An upload that counts as an earlier version of it from now on.
+            lets_go: An upload that has nothing to do with it any more.
+        """
+        with self._transaction() as db:
+            if lets_go is not None:
+                db.execute("UPDATE upload SET node = NULL WHERE id = ?", (lets_go,))
+            if gone is not None:
+                _remove_nodes(db, [gone])
+            if takes_on is not None:
+                db.execute("UPDATE upload SET node = ? WHERE id = ?", (node.id, takes_on))
             _update_node(db, node)
 
     def remove_nodes(self, nodes: Iterable[int]) -> None:
@@ -264,6 +285,16 @@ class Journal:
         """Return the uploads of a batch; *unsettled*: only those that are not done with."""
         query = "SELECT * FROM upload WHERE batch = ?" + (" AND is_settled = 0" if unsettled else "")
         return [self._upload(row) for row in self._all(query + " ORDER BY id", batch_id)]
+
+    def is_abandoned(self, batch_id: int) -> bool:
+        """Tell whether of all that is left of a batch every local file was removed, and nothing stored replaced."""
+        left = "SELECT 1 FROM upload WHERE batch = ? AND is_settled = 0"
+        wanted = f"{left} AND (node IS NOT NULL OR replaces IS NOT NULL) LIMIT 1"
+        return self._one(wanted, batch_id) is None and self._one(f"{left} LIMIT 1", batch_id) is not None
+
+    def carries(self, content: str) -> bool:
+        """Tell whether an upload has the spool's file *content* for its bytes."""
+        return self._one("SELECT 1 FROM upload WHERE content = ? LIMIT 1", content) is not None
 
     def upload(self, upload_id: int) -> tuple[Upload, int | None] | None:
         """Return one upload and the node that it was made of, if that is still there."""
@@ -391,15 +422,24 @@ class Journal:
         nodes: Sequence[NodeRow] = (),
         gone: Sequence[int] = (),
         stored: Sequence[StoredRow] = (),
+        travelling: Sequence[tuple[int, Anchor, str]] = (),
         summary: Mapping[str, Any] | None = None,
     ) -> None:
-        """Forget a batch with all that belongs to it; *summary* is kept for who asks later."""
+        """Forget a batch with all that belongs to it.
+
+        *travelling* are uploads of others, and where the local files of those are now (``Upload.at``). *summary* is
+        kept for who asks later.
+        """
         with self._transaction() as db:
             for node in nodes:
                 _update_node(db, node)
             _remove_nodes(db, gone)
             for row in stored:
                 _store(db, row)
+            db.executemany(
+                "UPDATE upload SET at_folder = ?, at_target = ? WHERE id = ?",
+                [(anchor.id, target, upload) for upload, anchor, target in travelling],
+            )
             _forget_transfers(db, batch_id)
             db.execute("DELETE FROM upload WHERE batch = ?", (batch_id,))
             db.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
@@ -486,6 +526,7 @@ class Journal:
             row["transfer"],
             outcome_of(row["outcome"]),
             row["expected_mtime_ns"],
+            None if row["at_folder"] is None else (Anchor(Kind.FOLDER, row["at_folder"]), row["at_target"]),
         )
 
     @contextlib.contextmanager
@@ -495,10 +536,11 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
+                    self._db.execute("COMMIT")
                 except BaseException:
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:  # a full disk may have ended it already
+                        self._db.execute("ROLLBACK")
                     raise
-                self._db.execute("COMMIT")
             except sqlite3.OperationalError as error:
                 if "full" in str(error):  # SQLITE_FULL; Python 3.10 does not give the code
                     raise SpoolFull(f"the disk of {self._path} is full") from error

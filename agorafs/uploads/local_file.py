@@ -98,8 +98,12 @@ class LocalFile:
             growth = size - node.size
             if growth > 0:
                 self._owner.spool.grow(growth)
-            with full_disk_as_spool_full():
-                os.ftruncate(content.descriptor, size)
+            try:
+                with full_disk_as_spool_full():
+                    os.ftruncate(content.descriptor, size)
+            except BaseException:
+                self._owner.spool.grow(-max(0, growth))
+                raise
             if growth < 0:
                 self._owner.spool.grow(growth)
             node.size = size
@@ -119,8 +123,7 @@ class LocalFile:
 
     def fsync(self) -> None:
         """Make the bytes survive a power cut."""
-        if self._writing:
-            self._owner.flushed(self.node)
+        self._owner.flushed(self.node)  # whoever wrote it
         self._owner.synced(self.node)
 
     def close(self) -> None:

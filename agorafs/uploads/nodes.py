@@ -68,6 +68,7 @@ class LocalNode:
     error: str = ""
     upload: int | None = None
     is_frozen: bool = False  # its content is that of ``upload``: copy it before a change
+    is_archived: bool = False  # the server has it for good; who has it open still reads
     borrowed_from: Replaced | None = None
     changes: int = 0  # how often it was changed in this process
     writers: int = 0

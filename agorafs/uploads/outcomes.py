@@ -206,6 +206,7 @@ class Verdicts:
             exam=None if is_in_folder else self._placement.exam_of(place.dataset),
             series=None if is_in_folder else place.dataset.series,
             created=is_created,
+            is_whole_dataset=len(self._placement.datafiles(place.dataset)) == 1,
         )
 
     def _study(self, place: Place, *, is_created: bool) -> Outcome | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from agorafs.errors import AgoraFSError, NotFound
 from agorafs.uploads.journal_rows import NewUpload
 from agorafs.uploads.nodes import LocalNode
 from agorafs.uploads.sealing import Sealed, gather
 from agorafs.uploads.store import Store
 from agorafs.uploads.values import Anchor
+
+log = logging.getLogger(__name__)
 
 # Makes an import JSON without datasets name the given files; None: it is complete as it is.
 FillImport = Callable[[bytes, Sequence[str]], bytes | None]
@@ -29,7 +33,15 @@ class Sealer:
         with self._store.lock:
             due = [anchor for anchor, at in self._store.activity.items() if now - at >= self._quiet_s]
         for anchor in due:
-            self._seal(anchor)
+            try:
+                self._seal(anchor)
+            except Exception as error:
+                if isinstance(error, (AgoraFSError, OSError)):
+                    log.warning("what was written to %s %d can not travel yet: %s", *anchor, error)
+                else:
+                    log.exception("sealing a batch failed; it is tried again")
+                with self._store.lock:
+                    self._store.locked_touch(anchor)  # others go on, and this one is tried again later
 
     def sync_seal(self, wanted: Callable[[Anchor], bool] | None = None) -> None:
         """Let what is closed (below the *wanted* anchors) travel now, without waiting for quiet."""
@@ -146,12 +158,25 @@ class Sealer:
             aside = node.aside
             if aside is None:
                 return
-            content = self._store.open_content(node, keeps_bytes=True)
+            try:
+                content = self._store.open_content(node, keeps_bytes=True)
+            except NotFound as error:
+                log.warning("%s, set aside here, was deleted on the server: %s", node.name, error)
+                with self._store.lock:
+                    self._store.journal.remove_nodes([node.id])
+                    self._store.locked_take_off(node)
+                return
             self._store.spool.sync(content.descriptor, content.name)
+            self._store.spool.sync_names()
             with self._store.lock:
                 node.aside = None
+                node.is_durable = True
                 self._store.asides.pop(aside.replaces.dataset, None)
+                self._store.undurable.pop(node.id, None)
                 self._store.journal.update_node(node.row())
+            if not node.handles:
+                content.close()
+                node.opened = None
 
     def enqueue(
         self,

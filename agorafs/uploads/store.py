@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
@@ -27,7 +27,7 @@ from agorafs.uploads.durable import Disk
 from agorafs.uploads.journal import Journal
 from agorafs.uploads.journal_rows import NodeRow, StoredRow
 from agorafs.uploads.nodes import Content, Fill, LocalNode, Overlay, Place, StoredAs, inode_of, path_below
-from agorafs.uploads.spool import Spool
+from agorafs.uploads.spool import Spool, full_disk_as_spool_full
 from agorafs.uploads.values import Anchor, Disposition, Replaced, Upload
 
 # (datafile, size, SHA-1, descriptor): write the stored bytes into the descriptor
@@ -38,7 +38,7 @@ _MAX_PATHS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """An upload that is not done with, as memory knows it."""
+    """An upload that is not done with, as memory knows it; ``anchor`` and ``target`` are ``Upload.at``."""
 
     id: int
     batch: int
@@ -114,27 +114,34 @@ class Store:
     def open_content(self, node: LocalNode, *, keeps_bytes: bool) -> Content:
         """Called with ``node.io`` held."""
         if node.fill is not None:
-            if keeps_bytes:
-                self.spool.grow(node.size)
-            content = Content(*self.spool.create())
-            try:
-                if keeps_bytes:
-                    node.fill(content.descriptor)
-                else:
-                    node.size = 0
-            except BaseException:
-                content.close()
-                self.spool.grow(-node.size)
-                self.spool.path(content.name).unlink()
-                raise
-            node.opened, node.content, node.fill = content, content.name, None
+            grown = node.size if keeps_bytes else 0
+            content = self._filled(node.fill, grown) if grown else Content(*self.spool.create())
+            node.opened, node.content, node.fill, node.size = content, content.name, None, grown
             if node.id:
                 with self.lock:
+                    node.is_durable = False
                     self.journal.update_node(node.row())
+                    self.undurable[node.id] = node
         if node.opened is None:
             assert node.content is not None
             node.opened = Content(node.content, self.spool.open(node.content))
         return node.opened
+
+    def _filled(self, fill: Fill, size: int) -> Content:
+        self.spool.grow(size)
+        try:
+            content = Content(*self.spool.create())
+            try:
+                with full_disk_as_spool_full():
+                    fill(content.descriptor)
+            except BaseException:
+                content.close()
+                self.spool.path(content.name).unlink()
+                raise
+        except BaseException:
+            self.spool.grow(-size)
+            raise
+        return content
 
     def make_durable(self) -> None:
         """Make everything that was closed survive a power cut."""
@@ -205,8 +212,9 @@ class Store:
         return at == anchor and "/".join(names) == target
 
     def locked_fly(self, upload: Upload, anchor: Anchor) -> None:
-        self.in_flight[upload.id] = InFlight(upload.id, upload.batch, anchor, upload.target, upload.size)
-        name = upload.target.rpartition("/")[2]
+        anchor, target = upload.at or (anchor, upload.target)
+        self.in_flight[upload.id] = InFlight(upload.id, upload.batch, anchor, target, upload.size)
+        name = target.rpartition("/")[2]
         self.arriving.setdefault((anchor, name), []).append(upload.id)
 
     def locked_is_arriving(self, anchor: Anchor, target: str) -> bool:
@@ -215,16 +223,25 @@ class Store:
         return any(self.in_flight[upload].target == target for upload in candidates)
 
     def locked_land(self, upload: Upload) -> None:
-        flight = self.in_flight.pop(upload.id, None)
-        if flight is None:
-            return
+        if upload.id in self.in_flight:
+            self._locked_forget_flight(upload.id)
+            self.overlay.unhide(upload.replaces)
+
+    def locked_fly_on(self, upload: int, anchor: Anchor, target: str) -> None:
+        """The local file of an upload is elsewhere, because a directory above it became a folder of the server."""
+        flight = self._locked_forget_flight(upload)
+        self.in_flight[upload] = replace(flight, anchor=anchor, target=target)
+        self.arriving.setdefault((anchor, target.rpartition("/")[2]), []).append(upload)
+
+    def _locked_forget_flight(self, upload: int) -> InFlight:
+        flight = self.in_flight.pop(upload)
         key = (flight.anchor, flight.target.rpartition("/")[2])
-        rest = [other for other in self.arriving.get(key, ()) if other != upload.id]
+        rest = [other for other in self.arriving.get(key, ()) if other != upload]
         if rest:
             self.arriving[key] = rest
         else:
             self.arriving.pop(key, None)
-        self.overlay.unhide(upload.replaces)
+        return flight
 
     def locked_remember(self, kind: Kind, object_id: int, as_: StoredAs, sha1: str) -> StoredRow:
         self.stored[kind, object_id] = (sha1, as_)
@@ -253,6 +270,32 @@ class Store:
             before.takes_place_of = None
             self.journal.update_node(before.row())
 
+    def locked_take_off(self, node: LocalNode) -> None:
+        """Take *node* out of memory and its bytes out of the spool; the journal has forgotten it.
+
+        Who has it open keeps the bytes until the last handle is closed.
+        """
+        self.overlay.remove(node)
+        self.overlay.unhide(node.takes_place_of)
+        if node.aside is not None:
+            if self.asides.get(node.aside.replaces.dataset) is node:
+                del self.asides[node.aside.replaces.dataset]
+            node.aside = None  # a successor stands for the stored file by itself now
+        before = node.successor_of
+        if before is not None and before.aside is not None and node.takes_place_of is not None:
+            before.takes_place_of = node.takes_place_of  # it stands for the stored file again
+            self.overlay.hide(before.takes_place_of)
+            self.journal.update_node(before.row())
+        self.undurable.pop(node.id, None)
+        if node.content is not None and not node.handles:
+            self.locked_drop_content(node.content, is_shared=node.is_frozen)
+        self.locked_touch(path_below(node)[0])
+
+    def locked_drop_content(self, content: str, *, is_shared: bool) -> None:
+        """Remove a file of the spool, unless it *is_shared* with an upload that is not done with."""
+        if not is_shared or not self.journal.carries(content):
+            self.spool.remove(content)
+
     def locked_touch(self, anchor: Anchor) -> None:
         self.activity[anchor] = self.clock.monotonic()
 
@@ -280,13 +323,14 @@ class Store:
             self.overlay.add(node)
             self.overlay.hide(node.takes_place_of)
             if node.aside is not None:
-                node.fill = self.fill_of(node)
+                node.fill = self.fill_of(node) if node.content is None else None
                 self.asides[node.aside.replaces.dataset] = node
         for node in nodes.values():
             replaced = node.takes_place_of
             before = None if replaced is None else self.asides.get(replaced.dataset)
             if before is not None and before is not node:
                 node.successor_of = before
+        travelling = set()
         with self.lock:
             for batch in self.journal.batches():
                 for upload in self.journal.uploads(batch.id, unsettled=True):
@@ -294,15 +338,16 @@ class Store:
                     self.overlay.hide(upload.replaces)
                     owner = self.journal.upload(upload.id)
                     maker = nodes.get((owner[1] if owner else None) or 0)
-                    if maker is not None:
-                        same = maker.content == upload.content.name
-                        maker.is_frozen = same or upload.target == batch.import_file
+                    travelling.add(upload.content.name)
+                    if maker is not None and maker.is_whole and upload.target == batch.import_file:
+                        maker.is_frozen = True  # what is sent of it is another content
                 for node_id in self.journal.consumed(batch.id):
                     self.consumed[node_id] = batch.id
             for row_stored in self.journal.stored():
                 as_ = StoredAs(row_stored.ino, row_stored.mtime_ns, row_stored.token)
                 self.stored[row_stored.kind, row_stored.id] = (row_stored.sha1, as_)
             for node in nodes.values():
+                node.is_frozen = node.is_frozen or node.content in travelling
                 if node.upload not in self.in_flight:
                     node.upload = None
                 if node.is_whole and not node.is_durable and not node.is_directory:

@@ -34,12 +34,14 @@ Threads.  Every method may be called from any thread; what guards what is said i
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
 from agorafs.client.records import Datafile, Dataset, Kind, RemoteRef
-from agorafs.errors import AlreadyExists, CrossDevice, NotFound
+from agorafs.errors import AgoraFSError, AlreadyExists, CrossDevice, NotFound, PermissionDenied
 from agorafs.uploads.journal_rows import Aside
 from agorafs.uploads.local_file import LocalFile
 from agorafs.uploads.nodes import Content, Fill, LocalNode, Place, StoredAs, path_below
@@ -91,9 +93,14 @@ class Uploads:
         return bool(datafiles) and all(self._is_arriving(anchor, datafile) for datafile in datafiles)
 
     def _is_arriving(self, anchor: Anchor, datafile: Datafile) -> bool:
-        name = datafile.original_filename.replace("\\", "/").rpartition("/")[2]
+        path = datafile.original_filename.replace("\\", "/").strip("/")
+        name = path.rpartition("/")[2]
         with self._store.lock:
-            candidates = list(self._store.arriving.get((anchor, name), ()))
+            candidates = [
+                upload_id
+                for upload_id in self._store.arriving.get((anchor, name), ())
+                if self._store.in_flight[upload_id].target in (name, path)
+            ]
         for upload_id in candidates:
             known = self._store.journal.upload(upload_id)
             if known is not None and known[0].sha1 == datafile.sha1 and known[0].size == datafile.size:
@@ -120,11 +127,12 @@ class Uploads:
     def aside_of(self, anchor: Anchor, old_name: str) -> LocalNode | None:
         """Return the stored file that was renamed away from *old_name* and has no successor yet."""
         with self._store.lock:
-            for node in self._store.overlay.children(anchor):
+            for node in self._store.asides.values():
                 if (
                     node.aside is not None
                     and node.aside.old_name == old_name
                     and node.takes_place_of is not None
+                    and node.parent == anchor
                 ):
                     return node
         return None
@@ -189,28 +197,76 @@ class Uploads:
             self._store.locked_enter(node)
         return node
 
-    def rename(self, node: LocalNode, place: Place, name: str, *, replaces: Replaced | None = None) -> None:
-        """Hang *node* elsewhere; nothing local may be there any more. *replaces*: what is stored there."""
-        with self._store.lock:
-            if self._store.overlay.find(place, name) is not None:
-                raise AlreadyExists(f"{name} exists already")
-            if node.borrowed_from is not None:
-                raise CrossDevice(f"{node.name} is stored on the server, which can not rename it")
+    def rename(
+        self,
+        node: LocalNode,
+        place: Place,
+        name: str,
+        *,
+        replaces: Replaced | None = None,
+        over: LocalNode | None = None,
+    ) -> None:
+        """Hang *node* elsewhere, in one step.
+
+        Args:
+            replaces: What is stored there.
+            over: The local node that is there. *node* is its next version: what it takes the place of, or has become
+                when it arrives, *node* takes the place of.
+
+        Raises:
+            NotFound: *node*, *place* or *over* was stored or removed meanwhile: look again.
+            AlreadyExists: There is another local node.
+            CrossDevice: It can not be renamed so, but copied.
+        """
+        store = self._store
+        with over.io if over is not None else contextlib.nullcontext(), store.lock:
+            self._locked_check_rename(node, place, name, over)
+            if over is not None:
+                replaces = over.takes_place_of or over.borrowed_from
             if replaces is not None and node.takes_place_of not in (None, replaces):
                 raise CrossDevice(f"{node.name} takes the place of another stored file already")
-            old_anchor = path_below(node)[0]
-            self._store.overlay.remove(node)
-            node.parent = place
-            node.name = name
+            takes_on = lets_go = None
             if replaces is not None:
+                lets_go = node.upload  # what arrives under the old name is to go; one can not replace two
+            elif over is not None and not (node.upload or node.is_frozen or node.takes_place_of):
+                takes_on = over.upload
+            upload = takes_on or (None if lets_go else node.upload)
+            row = dataclasses.replace(
+                node.row(),
+                anchor=place if isinstance(place, Anchor) else None,
+                parent=None if isinstance(place, Anchor) else place.id,
+                name=name,
+                replaces=node.takes_place_of or replaces,
+                upload=upload,
+            )
+            gone = None if over is None else over.id or None
+            store.journal.rename_node(row, gone=gone, takes_on=takes_on, lets_go=lets_go)
+            old_anchor = path_below(node)[0]
+            if over is not None:
+                store.locked_take_off(over)
+            store.overlay.remove(node)
+            node.parent, node.name, node.upload = place, name, upload
+            if node.takes_place_of is None and replaces is not None:
                 node.takes_place_of = replaces
-                self._store.overlay.hide(replaces)
-                self._store.locked_succeed(node, replaces)
-            self._store.overlay.add(node)
-            if node.id:
-                self._store.journal.update_node(node.row())
-            self._store.locked_touch(old_anchor)
-            self._store.locked_touch(path_below(node)[0])
+                store.overlay.hide(replaces)
+            if replaces is not None:
+                store.locked_succeed(node, replaces)
+            store.overlay.add(node)
+            store.locked_touch(old_anchor)
+            store.locked_touch(path_below(node)[0])
+
+    def _locked_check_rename(self, node: LocalNode, place: Place, name: str, over: LocalNode | None) -> None:
+        overlay = self._store.overlay
+        there = overlay.find(place, name)
+        if there is not None and over is None:
+            raise AlreadyExists(f"{name} exists already")
+        is_place = isinstance(place, Anchor) or overlay.is_there(place)
+        if there is not over or not is_place or not overlay.is_there(node):
+            raise NotFound(f"{node.name} or {name} is another meanwhile")
+        if over is not None and over.children:
+            raise AlreadyExists(f"{name} is not empty")
+        if node.borrowed_from is not None:
+            raise CrossDevice(f"{node.name} is stored on the server, which can not rename it")
 
     def remove(self, node: LocalNode) -> None:
         """Forget *node*, a file or an empty directory. What it took the place of is shown again.
@@ -220,21 +276,9 @@ class Uploads:
         with node.io, self._store.lock:
             if node.children:
                 raise AlreadyExists(f"{node.name} is not empty")
-            self._store.overlay.remove(node)
-            self._store.overlay.unhide(node.takes_place_of)
-            if node.aside is not None:
-                self._store.asides.pop(node.aside.replaces.dataset, None)
-            before = node.successor_of
-            if before is not None and before.aside is not None and node.takes_place_of is not None:
-                before.takes_place_of = node.takes_place_of  # it stands for the stored file again
-                self._store.overlay.hide(before.takes_place_of)
-                self._store.journal.update_node(before.row())
             if node.id:
                 self._store.journal.remove_nodes([node.id])
-                self._store.undurable.pop(node.id, None)
-            if node.content is not None and not node.is_frozen:
-                self._store.spool.remove(node.content)
-            self._store.locked_touch(path_below(node)[0])
+            self._store.locked_take_off(node)
 
     def note_path(self, anchor: Anchor, path: str) -> None:
         """Note where *anchor* was when something was written there, for people, should the server be away."""
@@ -335,8 +379,13 @@ class Uploads:
 
     def begin_change(self, node: LocalNode, *, keeps_bytes: bool) -> Content:
         """Return the content to change, which nobody else uses. Called with ``node.io`` held."""
+        if node.is_archived:
+            raise PermissionDenied(
+                f"{node.name} has become archived data, which does not change: copy it, change the copy, and add that"
+            )
         content = self._store.open_content(node, keeps_bytes=keeps_bytes)
         if node.is_frozen:
+            before = node.content
             if keeps_bytes:
                 content = Content(*self._store.spool.copy(content.descriptor))
             else:
@@ -345,28 +394,45 @@ class Uploads:
             if node.opened is not None:
                 node.retired.append(node.opened)
             node.opened, node.content, node.is_frozen = content, content.name, False
+            if before is not None and node.upload is None:
+                with self._store.lock:
+                    self._store.locked_drop_content(before, is_shared=True)
         if node.is_whole or node.error or node.borrowed_from is not None:
+            was_durable = node.is_durable
             with self._store.lock:
                 self._locked_begin_change(node)
+            if was_durable:  # after a power cut the changed bytes must not be taken for the durable ones
+                self._store.journal.barrier()
         return content
 
     def _locked_begin_change(self, node: LocalNode) -> None:
+        store = self._store
         if node.error:
-            self._store.locked_clear_error(node.error)
-            node.error = ""
+            error, node.error = node.error, ""
+            store.locked_clear_error(error)
+        borrowed, aside = node.borrowed_from, node.aside
+        is_new = borrowed is not None and store.overlay.is_there(node)
+        row = dataclasses.replace(
+            node.row(),
+            token=node.token if borrowed is None and aside is None else uuid.uuid4().hex,
+            is_whole=False,
+            is_durable=False,
+            replaces=borrowed or node.takes_place_of,
+            aside=None,
+        )
+        number = node.id
+        if is_new:
+            number = store.journal.add_node(row)
+        elif number:
+            store.journal.update_node(row)
+        node.id, node.token, node.takes_place_of = number, row.token, row.replaces
         node.is_whole = node.is_durable = False
-        borrowed = node.borrowed_from
-        if borrowed is None:
-            if node.id:
-                self._store.journal.update_node(node.row())
-            return
-        node.borrowed_from = None
-        node.token = uuid.uuid4().hex
-        node.takes_place_of = borrowed
-        if self._store.overlay.is_there(node):
-            node.id = self._store.journal.add_node(node.row())
-            self._store.overlay.by_id[node.id] = node
-            self._store.overlay.hide(borrowed)
+        node.borrowed_from = node.aside = None
+        if aside is not None and store.asides.get(aside.replaces.dataset) is node:
+            del store.asides[aside.replaces.dataset]
+        if is_new:
+            store.overlay.by_id[number] = node
+            store.overlay.hide(borrowed)
 
     def end_change(self, node: LocalNode) -> None:
         """*node* was changed. Called with ``node.io`` held."""
@@ -381,10 +447,10 @@ class Uploads:
             if node.is_whole or not node.id:
                 return
             with self._store.lock:
-                node.is_whole = True
                 if self._store.overlay.is_there(node):
-                    self._store.journal.update_node(node.row())
+                    self._store.journal.update_node(dataclasses.replace(node.row(), is_whole=True))
                     self._store.undurable[node.id] = node
+                node.is_whole = True
                 self._store.locked_touch(path_below(node)[0])
 
     def synced(self, node: LocalNode) -> None:
@@ -394,8 +460,18 @@ class Uploads:
 
     def closed(self, node: LocalNode, *, writing: bool) -> None:
         """A handle is gone."""
-        if writing:
-            self.flushed(node)
+        try:
+            if writing:
+                self.flushed(node)
+        except AgoraFSError as error:
+            node.error = str(
+                error
+            )  # it is not in the journal as it is: it does not travel unless somebody says so
+            raise
+        finally:
+            self._handle_gone(node, writing=writing)
+
+    def _handle_gone(self, node: LocalNode, *, writing: bool) -> None:
         with node.io, self._store.lock:
             node.handles -= 1
             node.writers -= writing
@@ -409,8 +485,9 @@ class Uploads:
                     node.opened = None
             if node.borrowed_from is not None and node.writers == 0:
                 self._store.overlay.remove(node)  # never changed: it is the stored file again
-                if node.content is not None and not node.is_frozen:
-                    self._store.spool.remove(node.content)  # it was only read
+            is_gone = node.handles == 0 and not self._store.overlay.is_there(node)
+            if is_gone and node.content is not None:
+                self._store.locked_drop_content(node.content, is_shared=node.is_frozen)
         for content in closing:
             content.close()
 

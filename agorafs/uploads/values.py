@@ -95,7 +95,8 @@ class OutcomeKind(str, enum.Enum):
 class Outcome:
     """``created``: the dataset did not exist before. ``exam`` and ``series``: where a study file went.
 
-    ``folder`` is the folder that shows a filed upload (None in an exam or series).
+    ``folder`` is the folder that shows a filed upload (None in an exam or series). ``is_whole_dataset``: the dataset
+    has no other file, so that to replace the file is to replace the dataset.
     """
 
     kind: OutcomeKind
@@ -107,6 +108,7 @@ class Outcome:
     series: int | None = None
     created: bool = True
     reason: str = ""
+    is_whole_dataset: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class Upload:
     """One file of a batch. ``content`` is a file that nobody changes any more.
 
     ``target`` is the path below the anchor, ``/`` between its parts. ``sha1`` is None until it was computed.
-    ``expected_mtime_ns`` is set for a file outside the spool (``agorafs upload``): it must still have it.
+    ``expected_mtime_ns`` is set for a file outside the spool (``agorafs upload``): it must still have it. ``at`` is
+    where its local file is, unless somebody moved that, since a directory above it became a folder of the server.
     """
 
     id: int
@@ -128,6 +131,7 @@ class Upload:
     transfer: int | None
     outcome: Outcome | None
     expected_mtime_ns: int | None = None
+    at: tuple[Anchor, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
