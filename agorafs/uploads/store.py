@@ -339,7 +339,11 @@ class Store:
                     owner = self.journal.upload(upload.id)
                     maker = nodes.get((owner[1] if owner else None) or 0)
                     travelling.add(upload.content.name)
-                    if maker is not None and maker.is_whole and upload.target == batch.import_file:
+                    if (
+                        maker is not None
+                        and upload.target == batch.import_file
+                        and maker.mtime_ns == upload.mtime_ns
+                    ):
                         maker.is_frozen = True  # what is sent of it is another content
                 for node_id in self.journal.consumed(batch.id):
                     self.consumed[node_id] = batch.id

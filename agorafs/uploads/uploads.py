@@ -268,6 +268,17 @@ class Uploads:
         if node.borrowed_from is not None:
             raise CrossDevice(f"{node.name} is stored on the server, which can not rename it")
 
+    def succeed(self, before: LocalNode, node: LocalNode) -> None:
+        """*node* has the name that *before* had: what *before* becomes when it arrives is its earlier version."""
+        with self._store.lock:
+            upload = before.upload
+            if upload is None or node.upload or node.is_frozen or node.takes_place_of or not node.id:
+                return
+            row = dataclasses.replace(node.row(), upload=upload)
+            self._store.journal.rename_node(row, gone=None, takes_on=upload, lets_go=None)
+            before.upload, node.upload = None, upload
+            self._store.journal.update_node(before.row())
+
     def remove(self, node: LocalNode) -> None:
         """Forget *node*, a file or an empty directory. What it took the place of is shown again.
 

@@ -46,7 +46,7 @@ from agorafs.errors import (
 from agorafs.tree.listing import Area, DirKey, SiblingLink
 from agorafs.tree.names import DOT_AGORA, suffixed
 from agorafs.tree.tree import Node, Tree
-from agorafs.uploads.nodes import Place
+from agorafs.uploads.nodes import LocalNode, Place
 from agorafs.uploads.uploads import Uploads
 from agorafs.uploads.values import Anchor, Replaced
 from agorafs.vfs import rules
@@ -178,13 +178,21 @@ class Changes:
         aside = self._uploads.aside_of(place, name) if isinstance(place, Anchor) else None
         return self._hidden.predecessor(place, name) if aside is None else aside.takes_place_of
 
+    def succeeded(self, place: Place, name: str, node: LocalNode) -> None:
+        """*node* has got the *name* in *place*."""
+        self._hidden.succeeded(place, name, node)
+
     # -- making --------------------------------------------------------------------------------------
 
     def make_directory(self, path: str) -> None:
         """``mkdir``: a local directory, which becomes a folder with its batch."""
         rules.check_new_directory(path.rpartition("/")[2])
-        place, name = self.free_place(path)
-        self._uploads.make_directory(place, name)
+        for _ in range(_ATTEMPTS):
+            place, name = self.free_place(path)
+            with contextlib.suppress(NotFound):  # the place has just become a folder of the server
+                self._uploads.make_directory(place, name)
+                return
+        raise NotFound(f"{path}: its directory is gone")
 
     def make_link(self, path: str, text: str) -> None:
         """``symlink``: an object of the archive is shown in a folder, too.
@@ -313,7 +321,7 @@ class Changes:
             self._server.delete_folder_item(replaced.item)
         self._tree.removed(RemoteRef(Kind.DATASET, replaced.dataset))
 
-    def _finish_hidden(self, place: Place) -> None:
+    def finish_hidden(self, place: Place) -> None:
         """What was removed while it was open does not keep its directory."""
         for node in self._uploads.children(place):
             if is_hidden_name(node.name):
@@ -398,7 +406,7 @@ class Changes:
         if isinstance(found, Local):
             node = found.node
             self.require_empty(found)
-            self._finish_hidden(node)
+            self.finish_hidden(node)
             if self._uploads.find(node.parent, node.name) is not node:
                 return False
             self._uploads.remove(node)
@@ -480,7 +488,7 @@ class Changes:
         assert anchor is not None
         if any(not is_hidden_name(node.name) for node in self._uploads.children(anchor)):
             raise NotEmpty(f"{found.path} is not empty: something in it is not stored yet")
-        self._finish_hidden(anchor)
+        self.finish_hidden(anchor)
 
     def _check_may_delete(self, found: Node) -> None:
         """Refuse what is not in a folder, unless the mount allows it."""

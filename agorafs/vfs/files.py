@@ -169,6 +169,9 @@ class Files:
         file = self._handles.get(handle)
         if file.writable is not None:
             file.writable.fsync()
+        elif file.node is not None and self._uploads is not None:
+            self._uploads.flushed(file.node)  # whoever wrote it
+            self._uploads.synced(file.node)
 
     def follow(self, path: str, node: LocalNode, attr: Attr) -> None:
         """To be called before anything is told of *node*, which may just have begun to differ from what is stored."""

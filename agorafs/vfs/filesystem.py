@@ -65,6 +65,8 @@ PROBED_NAMES = frozenset(
         "autorun.inf", "AUTORUN.INF", "desktop.ini", "Desktop.ini", "Thumbs.db", "layout_config.json",
     }
 )  # fmt: skip
+# How often a place is looked at again that was stored while something was to be made there.
+_ATTEMPTS = 3
 PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
 
 
@@ -274,13 +276,21 @@ class FileSystem:
         """``open`` with ``O_CREAT``: make the file *path* and open it; open what is there meanwhile."""
         changes = self._changing(path, "creating a file")
         with self._explaining(path):
-            try:
-                place, name = changes.free_place(path)
-                return self._files.create(path, place, name, changes.predecessor(place, name))
-            except AlreadyExists:
-                if flags & os.O_EXCL:
-                    raise
-                return self.open(path, flags & ~os.O_CREAT)
+            for _ in range(_ATTEMPTS):
+                try:
+                    place, name = changes.free_place(path)
+                    replaced = changes.predecessor(place, name)
+                    with contextlib.suppress(NotFound):  # the place has just become a folder of the server
+                        opened = self._files.create(path, place, name, replaced)
+                        node = self._handles.get(opened.handle).node
+                        assert node is not None
+                        changes.succeeded(place, name, node)
+                        return opened
+                except AlreadyExists:
+                    if flags & os.O_EXCL:
+                        raise
+                    return self.open(path, flags & ~os.O_CREAT)
+            raise NotFound(f"{path}: its directory is gone")
 
     def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
         """Put *data* at *offset*; return its length.

@@ -51,11 +51,11 @@ def forget_leftovers(uploads: Uploads, nodes: Iterable[LocalNode]) -> None:
 
 @dataclass(slots=True)
 class _Parked:
-    """A node under a hidden name. ``is_relieved``: a successor has taken over what it was to replace."""
+    """A node under a hidden name. ``relieved_of``: what a successor has taken over that it was to replace."""
 
     node: LocalNode
     path: str
-    is_relieved: bool = False
+    relieved_of: Replaced | None = None
 
 
 class Hidden:
@@ -98,8 +98,15 @@ class Hidden:
             parked = self._parked.get((place, name))
             if parked is None:
                 return None
-            parked.is_relieved = True
-            return parked.node.takes_place_of
+            parked.relieved_of = parked.node.takes_place_of
+            return parked.relieved_of
+
+    def succeeded(self, place: Place, name: str, node: LocalNode) -> None:
+        """*node* is *name* in *place* now: what a hidden one becomes when it arrives is its earlier version."""
+        with self._lock:
+            parked = self._parked.get((place, name))
+        if parked is not None and parked.node is not node:
+            self._uploads.succeed(parked.node, node)
 
     def finish(self, node: LocalNode, delete: Callable[[Replaced], None]) -> None:
         """The last handle of *node*, which has a hidden name, is closed: forget it, and *delete* what it stood for."""
@@ -110,7 +117,7 @@ class Hidden:
             if key is not None:
                 del self._parked[key]
         try:
-            if node.replaces is not None and (parked is None or not parked.is_relieved):
+            if node.replaces is not None and (parked is None or parked.relieved_of != node.replaces):
                 delete(node.replaces)
         except AgoraFSError as error:
             path = node.name if parked is None else parked.path

@@ -37,6 +37,8 @@ from agorafs.vfs.merged import Found, Local, anchor_of, is_directory
 from agorafs.vfs.sources import fill_from
 
 RENAME_NOREPLACE = 1
+# How often a file is looked at again that was stored while it was to be renamed.
+_ATTEMPTS = 3
 
 
 class Renames:
@@ -62,20 +64,30 @@ class Renames:
             raise PermissionDenied(f"{DOT_AGORA} is agorafs's own in every directory")
         if new.startswith(f"{old}/"):
             raise BadCommand(f"{old} can not become a part of itself")
-        source_directory, source_name = self._changes.split(old)
-        directory, name = self._changes.split(new)
-        source = self._merged.child(source_directory, source_name)
-        target = self._changes.child(directory, name)
-        if old == new:
-            return
-        try:
-            self._rename(source, directory, name, target, old, new, flags)
-        except BaseException:
-            place = directory.node if isinstance(directory, Local) else anchor_of(directory)
-            if place is not None:
-                self._hidden.restore(place, name)
-            raise
+        for attempt in range(_ATTEMPTS):
+            source_directory, source_name = self._changes.split(old)
+            directory, name = self._changes.split(new)
+            source = self._merged.child(source_directory, source_name)
+            target = self._changes.child(directory, name)
+            if old == new:
+                return
+            try:
+                self._rename(source, directory, name, target, old, new, flags)
+                break
+            except NotFound:
+                if isinstance(source, Local) and attempt + 1 < _ATTEMPTS:
+                    continue  # it, or what is there, was stored meanwhile
+                self._restore_hidden(directory, name)
+                raise
+            except BaseException:
+                self._restore_hidden(directory, name)
+                raise
         self._handles.move(old, new, is_directory=is_directory(source))
+
+    def _restore_hidden(self, directory: Found, name: str) -> None:
+        place = directory.node if isinstance(directory, Local) else anchor_of(directory)
+        if place is not None:
+            self._hidden.restore(place, name)
 
     def _rename(
         self,
@@ -146,17 +158,14 @@ class Renames:
         before = node.takes_place_of
         if replaced is not None and before is not None and before != replaced:
             raise CrossDevice(f"{source.path} and {new} are both stored: one can not take the place of both")
-        if target is not None:
-            self._clear(target)
-        self._uploads.rename(node, place, name, replaces=replaced)
-
-    def _clear(self, target: Found) -> None:
-        """Make place for what is renamed over *target*, which is an empty directory or will be replaced."""
-        if is_directory(target):
-            if not self._changes.remove_found_directory(target):
-                raise NotFound(f"{target.path} does not exist any more")
-        elif isinstance(target, Local):
-            self._uploads.remove(target.node)
+        over = target.node if isinstance(target, Local) else None
+        if isinstance(target, Node) and is_directory(target):
+            self._changes.remove_found_directory(target)
+        elif over is not None and over.is_directory:
+            self._changes.finish_hidden(over)
+        self._uploads.rename(node, place, name, replaces=replaced, over=over)
+        if not node.is_directory:
+            self._changes.succeeded(place, name, node)
 
     # -- what is stored ------------------------------------------------------------------------------
 
