@@ -57,6 +57,7 @@ class Journal(Protocol):
 
     def batches(self) -> list[Batch]: ...
     def uploads(self, batch_id: int, *, unsettled: bool = False) -> list[Upload]: ...
+    def upload(self, upload_id: int) -> tuple[Upload, int | None] | None: ...
     def set_outcomes(self, batch_id: int, outcomes: Mapping[int, Outcome]) -> None: ...
 
 
@@ -162,6 +163,9 @@ class Settler:
             self._keep_content(upload, outcome)
         while True:
             seen = self._hub.disposition(upload.id)
+            known = self._journal.upload(upload.id)
+            if known is not None:
+                upload = known[0]  # somebody who cancels it wants to keep what it was to replace
             if outcome.kind is not OutcomeKind.FAILED:
                 self._act(work, upload, outcome, seen)
             self._tell(work)

@@ -503,3 +503,21 @@ def test_the_next_mount_goes_on_when_this_one_ends(arrival):
     arrival.local.store.closing.clear()
     arrival.settle()
     assert arrival.local_tree() == {}
+
+
+def test_what_an_upload_would_replace_stays_when_it_is_cancelled_while_its_batch_is_settled(
+    arrival, monkeypatch
+):
+    old = replacing(arrival)
+    node = arrival.local.uploads.find(arrival.anchor, "a.txt")
+    disposition = arrival.local.arrivals.disposition
+
+    def cancelled_before(upload_id):
+        monkeypatch.undo()
+        arrival.local.report.cancel(node)
+        return disposition(upload_id)
+
+    monkeypatch.setattr(arrival.local.arrivals, "disposition", cancelled_before)
+    arrival.settle()
+    assert old.id in arrival.server._datasets
+    assert arrival.server.tree() == {"a.txt": (b"old", (None, None), [])}
