@@ -260,6 +260,11 @@ class Operations:
         return 0
 
     @_translated
+    def fsyncdir(self, path: str | None, datasync: int, handle: int) -> int:
+        self.filesystem.sync_names()
+        return 0
+
+    @_translated
     def release(self, path: str | None, handle: int) -> int:
         self.filesystem.release(handle)
         return 0

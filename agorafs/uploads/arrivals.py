@@ -238,13 +238,13 @@ class Arrivals:
                 for node in self._store.overlay.by_id.values()
                 if node.content
             }
-            for upload in uploads:
-                if upload.content.parent == self._store.spool.contents and upload.content not in kept:
-                    self._store.locked_drop_content(upload.content.name, is_shared=True)
             self._store.waiting.pop(batch_id, None)
             self._store.progress.pop(batch_id, None)
             self._store.cancelled.discard(batch_id)
             self._store.locked_touch(batch.anchor)
+        for upload in uploads:  # nobody can come to share one of these any more
+            if upload.content.parent == self._store.spool.contents and upload.content not in kept:
+                self._store.drop_content(upload.content.name, is_shared=True)
         self._store.announce_work()
 
     def _locked_take_directories(

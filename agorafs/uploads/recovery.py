@@ -170,6 +170,9 @@ def _make_trustworthy(journal: Journal, spool: Spool, *, is_same_boot: bool) -> 
             elif node.size != size:
                 journal.update_node(replace(node, size=size))
             continue
+        if node.aside is not None:  # the server has the bytes
+            journal.update_node(replace(node, content=None))
+            continue
         if size is None:
             log.error("the bytes of %s are not in the spool any more; they are not sent", node.name)
         else:

@@ -193,11 +193,16 @@ class Sealer:
         uploads = []
         for path, target in files:
             state = path.stat()
+            # What is in the spool goes along when the spool is taken over.
+            content = path.name if path.parent == self._store.spool.contents else str(path)
             uploads.append(
-                NewUpload(None, target, state.st_size, state.st_mtime_ns, str(path), None, state.st_mtime_ns)
+                NewUpload(None, target, state.st_size, state.st_mtime_ns, content, None, state.st_mtime_ns)
             )
         with self._store.lock:
-            wanted = {(upload.target, upload.content, upload.size, upload.mtime_ns) for upload in uploads}
+            wanted = {
+                (one.target, str(path), one.size, one.mtime_ns)
+                for one, (path, _) in zip(uploads, files, strict=True)
+            }
             for batch in self._store.journal.batches():
                 if batch.anchor == anchor and self._store.journal.is_external(batch.id):
                     known = self._store.journal.uploads(batch.id)

@@ -288,10 +288,10 @@ class Store:
             self.journal.update_node(before.row())
         self.undurable.pop(node.id, None)
         if node.content is not None and not node.handles:
-            self.locked_drop_content(node.content, is_shared=node.is_frozen)
+            self.drop_content(node.content, is_shared=node.is_frozen)
         self.locked_touch(path_below(node)[0])
 
-    def locked_drop_content(self, content: str, *, is_shared: bool) -> None:
+    def drop_content(self, content: str, *, is_shared: bool) -> None:
         """Remove a file of the spool, unless it *is_shared* with an upload that is not done with."""
         if not is_shared or not self.journal.carries(content):
             self.spool.remove(content)

@@ -407,7 +407,7 @@ class Uploads:
             node.opened, node.content, node.is_frozen = content, content.name, False
             if before is not None and node.upload is None:
                 with self._store.lock:
-                    self._store.locked_drop_content(before, is_shared=True)
+                    self._store.drop_content(before, is_shared=True)
         if node.is_whole or node.error or node.borrowed_from is not None:
             was_durable = node.is_durable
             with self._store.lock:
@@ -469,6 +469,10 @@ class Uploads:
         if node.is_whole and node.id:
             self._store.sync_nodes([node])
 
+    def sync_names(self) -> None:
+        """Make every change of a name so far survive a power cut."""
+        self._store.journal.barrier()
+
     def closed(self, node: LocalNode, *, writing: bool) -> None:
         """A handle is gone."""
         try:
@@ -498,7 +502,7 @@ class Uploads:
                 self._store.overlay.remove(node)  # never changed: it is the stored file again
             is_gone = node.handles == 0 and not self._store.overlay.is_there(node)
             if is_gone and node.content is not None:
-                self._store.locked_drop_content(node.content, is_shared=node.is_frozen)
+                self._store.drop_content(node.content, is_shared=node.is_frozen)
         for content in closing:
             content.close()
 

@@ -326,6 +326,11 @@ class FileSystem:
         """What was written survives a power cut from here on."""
         self._files.fsync(handle)
 
+    def sync_names(self) -> None:
+        """Every change of a name so far survives a power cut from here on."""
+        if self._writing is not None:
+            self._writing.uploads.sync_names()
+
     def set_mtime(self, path: str, mtime_ns: int, handle: int | None = None) -> None:
         """Set the time of a local file or directory; of what is stored the archive keeps its own."""
         node = None

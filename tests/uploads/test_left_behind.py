@@ -75,6 +75,22 @@ def test_directories_of_one_name_that_two_mounts_made_are_one(local):
     assert len(local.batch_targets()[0]) == 4
 
 
+def test_the_description_of_an_upload_from_outside_goes_along(local, tmp_path):
+    other = Local(local.state)
+    source = tmp_path / "source.raw"
+    source.write_bytes(b"raw")
+    description = other.uploads.spool.keep(b'{"import": 1}')
+    files = [(source, "source.raw"), (description, "x.agora-import.json")]
+    other.sealer.enqueue(FOLDER, files, import_file="x.agora-import.json", relations=None)
+    other.die()
+    local.restart()
+    (batch,) = local.journal.batches()
+    assert [upload.content.read_bytes() for upload in local.journal.uploads(batch.id)] == [
+        b"raw",
+        b'{"import": 1}',
+    ]
+
+
 # -- power cuts --------------------------------------------------------------------------------------------
 
 
@@ -116,3 +132,42 @@ def test_a_file_on_its_way_that_was_being_written_again_is_what_travels_after_a_
     assert (node.name, after.read(node), node.error) == ("a", b"first", "")
     after.rewrite(node, b"third")
     assert upload.content.read_bytes() == b"first"
+
+
+def test_bytes_changed_after_the_sync_are_not_taken_for_the_synced_ones(cut):
+    """As long as before, and written back by the kernel in part: only the journal can tell."""
+    local, power_cut = cut
+    node = local.write(FOLDER, "a", b"first version")
+    local.store.make_durable()
+    file = local.uploads.open(node, writing=True)
+    file.write(0, b"other")
+    path = local.uploads.spool.path(node.content).relative_to(local.state)
+    (local.disk._image / path).write_bytes(b"other version")
+    after = power_cut()
+    assert names(after) == []
+    assert [path.read_bytes() for path in after.uploads.spool.salvage.iterdir()] == [b"other version"]
+
+
+def test_a_name_is_safe_once_its_directory_was_synced(cut):
+    local, power_cut = cut
+    node = local.uploads.create(FOLDER, "a.part")
+    file = local.uploads.open(node, writing=True)
+    file.write(0, b"bytes")
+    file.fsync()
+    file.close()
+    local.uploads.rename(node, FOLDER, "a")
+    local.uploads.sync_names()
+    assert names(power_cut()) == ["a"]
+
+
+def test_a_stored_file_set_aside_whose_bytes_came_here_just_before_a_power_cut_is_fetched_again(cut):
+    local, power_cut = cut
+    local.stored[51] = b"old bytes"
+    node = local.uploads.set_aside(
+        FOLDER, "a", "a~", replaces=OLD, size=9, mtime_ns=5, ino=99, token="v0", datafile_id=51
+    )
+    assert local.read(node) == b"old bytes"
+    local.journal.barrier()
+    after = power_cut()
+    (node,) = after.uploads.children(FOLDER)
+    assert (node.name, after.read(node), node.replaces) == ("a~", b"old bytes", OLD)
