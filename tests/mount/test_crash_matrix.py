@@ -241,7 +241,11 @@ def check_arrived(drive: Drive, place: Place, writer: Writer, replaced: bool) ->
 def test_after_any_kills_of_the_mount_everything_promised_is_on_the_server_once(
     shared, arrived, writers, tmp_path, number
 ):
-    """After `kill -9` of the mount at any point, the next mount resumes and every byte arrives exactly once."""
+    """After `kill -9` of the mount at any point, the next mount resumes and every byte arrives exactly once.
+
+    Once `close()` has returned 0, the bytes survive the death of every process, an unmount, and a server that is
+    away. Every file that was closed arrives exactly once, whatever is killed or cut off on the way.
+    """
     holds = ROUNDS[number]
     place = shared.place()
     replaced = "settling" in holds
@@ -384,7 +388,11 @@ def cut_power(mount: Mount, home: Path, damage: str) -> int:
 def test_a_power_cut_spares_what_was_synced_and_leaves_nothing_half(
     writable, writers, tmp_path, state, damage
 ):
-    """A power cut: what was fsynced arrives; without it, a file is there whole or not at all."""
+    """A power cut: what was fsynced arrives; without it, a file is there whole or not at all.
+
+    Once `fsync()` or `agorafs sync` has returned, they survive a power cut too; without it at most the last five
+    seconds are open to one, and then a file is there whole or not at all.
+    """
     drive = writable()
     place = drive.place()
     read_tree(place.path)  # listed while the server still answers

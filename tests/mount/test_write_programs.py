@@ -656,7 +656,11 @@ def test_a_file_removed_while_it_is_open_works_on_and_is_never_sent(drive):
 
 
 def test_a_file_is_there_from_its_creation_to_the_server_with_one_number_size_and_time(drive):
-    """Visible all the time: stable inode, size and mtime; no flicker and no duplicate."""
+    """Visible all the time: stable inode, size and mtime; no flicker and no duplicate.
+
+    A file that is written is there under its name from `open` on, with the same inode number, size and time until
+    and after it is stored.
+    """
     place = drive.place()
     path = place.path / "file.bin"
     content = os.urandom(200_000)
@@ -689,7 +693,10 @@ def test_a_file_is_there_from_its_creation_to_the_server_with_one_number_size_an
 
 
 def test_reading_what_was_just_written_costs_no_download(drive):
-    """Re-reading what was just written costs no download."""
+    """Re-reading what was just written costs no download.
+
+    Reading again what was just written costs no download.
+    """
     place = drive.place()
     content = os.urandom(3_000_000)
     (place.path / "file.bin").write_bytes(content)
@@ -703,7 +710,10 @@ def test_reading_what_was_just_written_costs_no_download(drive):
 
 
 def test_two_hundred_small_files_are_one_import(drive):
-    """One import package for what belongs together."""
+    """One import package for what belongs together.
+
+    What was written below one folder until it fell quiet travels as one import package.
+    """
     place = drive.place()
     drive.server.reset_requests()
     for number in range(200):

@@ -116,6 +116,9 @@ def test_archived_data_can_be_opened_for_writing_and_does_not_change(place):
 
 
 def test_what_the_server_makes_itself_and_a_file_managers_trash_are_refused(place):
+    """What the server cannot do is refused before any byte is taken, and the reason can be read from
+    `user.agora.error`.
+    """
     refused(errno.EACCES, (place.mount.path / "new").write_bytes, b"")
     refused(errno.EACCES, (place.project / "exams" / "new").mkdir)
     refused(errno.EPERM, (place.folders / ".Trash-1000").mkdir)

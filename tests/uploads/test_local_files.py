@@ -310,6 +310,7 @@ def test_a_batch_that_nobody_wants_is_abandoned(local):
 
 
 def test_a_failed_file_stays_readable_with_the_reason_until_it_is_tried_again(local):
+    """What failed stays, readable, with the reason, until it is tried again or given up."""
     node = local.write(FOLDER, "a", b"1", replaces=OLD)
     local.fall_quiet()
     batch, _ = only_upload(local)

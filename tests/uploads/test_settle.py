@@ -33,6 +33,7 @@ def replacing(arrival, *, name="a.txt", old=b"old", new=b"new"):
 
 
 def test_the_old_version_is_deleted_after_the_new_one_was_verified(arrival):
+    """The old version of a file is removed only after the new one has been verified."""
     replacing(arrival)
     arrival.settle()
     assert arrival.server.tree() == {"a.txt": (b"new", (None, None), [])}

@@ -102,6 +102,7 @@ def test_a_result_that_its_own_listing_contradicts_is_not_believed(arrival):
 
 
 def test_the_size_has_to_agree_even_if_the_hash_does(arrival):
+    """A file is forgotten here only after path, size and SHA-1 of what the server holds have been compared with it."""
     arrival.write("a.txt", b"one")
     upload = arrival.seal()["a.txt"]
     said = arrival.store(upload)

@@ -107,7 +107,10 @@ def test_an_empty_folder_of_the_server_is_deleted_there_and_gone_at_once(world):
 
 
 def test_a_folder_is_deleted_only_if_a_fresh_look_finds_it_empty(world):
-    """The server deletes a folder with all that is in it, and what another has put there is not in memory."""
+    """The server deletes a folder with all that is in it, and what another has put there is not in memory.
+
+    A folder is deleted only when a fresh look at the server finds it empty.
+    """
     folder = world.archive.add_folder("f", world.root)
     assert world.names(f"{HOME}/f") == []
     world.archive.add_dataset({"x": b"1"}, folder=folder.id)
@@ -305,6 +308,7 @@ def test_a_dataset_that_the_server_does_not_delete_is_whole_again(world, dataset
 
 
 def test_outside_of_folders_nothing_can_be_deleted_unless_the_mount_allows_it(world):
+    """Outside `folders/` nothing can be deleted unless mounted with `allow_delete`."""
     exam = world.archive.add_exam(world.project.id, "E")
     series = world.archive.add_series(exam.id, "S")
     world.archive.add_dataset({"one": b"1"}, series=series.id)
