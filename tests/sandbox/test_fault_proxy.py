@@ -18,6 +18,7 @@ from tests.support.fault_proxy import (
     cut_request,
     delay,
     lose_answer,
+    pass_on,
     stall,
 )
 from tests.support.sandbox import SandboxProcess
@@ -246,6 +247,22 @@ def test_a_rule_takes_the_nth_request_the_next_so_many_or_all_from_there(client,
     proxy.clear()
     proxy.on("/version/", answer(500), at=2, times=None)
     assert codes(client, 4) == [200, 500, 500, 500]
+
+
+def test_an_action_can_look_at_a_body_that_then_reaches_the_server(client, proxy, sandbox, project):
+    bodies = []
+
+    def look(exchange):
+        bodies.append(exchange.read_body())
+        return pass_on(exchange)
+
+    rule = proxy.on("POST /new/", look, times=None)
+    client.api("POST", f"v1/folder/{project.root}/new/", data=b'{"name": "counted"}')
+    client.api("POST", f"v1/folder/{project.root}/new/", data=iter([b'{"name": ', b'"in chunks"}']))
+    assert bodies == [b'{"name": "counted"}', b'{"name": "in chunks"}']
+    assert rule.struck == 2
+    items = sandbox.get(f"v1/folder/{project.root}/items/")
+    assert [item["content_object"]["name"] for item in items] == ["counted", "in chunks"]
 
 
 def test_rules_are_offered_a_request_in_order_and_only_that_which_fits(client, proxy):

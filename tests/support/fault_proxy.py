@@ -23,6 +23,7 @@ before they return.
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import socket
 import struct
@@ -85,6 +86,17 @@ class Exchange:
         server, _ = self._server()
         server.sendall(self.request.raw)
         self._pass_body(self.request, self._from_client, server, most_body_bytes, may_be_open=False)
+
+    def read_body(self) -> bytes:
+        """Wait for the whole body and return it; whatever is done with the request afterwards finds it again."""
+        wire, body = io.BytesIO(), []
+        for framing, data in _body_pieces(self.request, self._from_client, may_be_open=False):
+            wire.write(data)
+            if not framing:
+                body.append(data)
+        wire.seek(0)
+        self._from_client = BufferedReader(wire)
+        return b"".join(body)
 
     def swallow_request(self) -> None:
         """Read the body and give it to nobody."""
