@@ -285,11 +285,27 @@ class Uploads:
         What travels goes on and is removed from the server when it has arrived.
         """
         with node.io, self._store.lock:
-            if node.children:
-                raise AlreadyExists(f"{node.name} is not empty")
-            if node.id:
-                self._store.journal.remove_nodes([node.id])
-            self._store.locked_take_off(node)
+            self._locked_remove(node)
+
+    def remove_if(self, node: LocalNode, replaced: Replaced | None) -> bool:
+        """Forget *node* if it is still there and *replaced* is all that it takes the place of; tell whether it was so.
+
+        What is on its way may arrive at any moment, and is then what *node* takes the place of.
+        """
+        with node.io, self._store.lock:
+            if self._store.overlay.find(node.parent, node.name) is not node:
+                return False
+            if (node.replaces or node.borrowed_from) not in (None, replaced):
+                return False
+            self._locked_remove(node)
+            return True
+
+    def _locked_remove(self, node: LocalNode) -> None:
+        if node.children:
+            raise AlreadyExists(f"{node.name} is not empty")
+        if node.id:
+            self._store.journal.remove_nodes([node.id])
+        self._store.locked_take_off(node)
 
     def note_path(self, anchor: Anchor, path: str) -> None:
         """Note where *anchor* was when something was written there, for people, should the server be away."""

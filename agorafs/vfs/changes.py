@@ -311,10 +311,7 @@ class Changes:
         replaced = node.replaces or node.borrowed_from
         if replaced is not None:
             self._delete_replaced(replaced)
-        if self._uploads.find(node.parent, node.name) is not node:
-            return False
-        self._uploads.remove(node)
-        return True
+        return self._uploads.remove_if(node, replaced)
 
     def _delete_replaced(self, replaced: Replaced) -> None:
         with contextlib.suppress(NotFound):  # somebody else was faster

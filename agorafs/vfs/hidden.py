@@ -35,6 +35,8 @@ from agorafs.uploads.values import Replaced
 log = logging.getLogger(__name__)
 
 _PREFIX = ".fuse_hidden"
+# How often a node is looked at again of which an earlier version arrived while it was to be removed.
+_ATTEMPTS = 3
 
 
 def is_hidden_name(name: str) -> bool:
@@ -117,11 +119,14 @@ class Hidden:
             if key is not None:
                 del self._parked[key]
         try:
-            if node.replaces is not None and (parked is None or parked.relieved_of != node.replaces):
-                delete(node.replaces)
+            for _ in range(_ATTEMPTS):
+                replaced = node.replaces
+                if replaced is not None and (parked is None or parked.relieved_of != replaced):
+                    delete(replaced)
+                if self._uploads.remove_if(node, replaced):
+                    return
         except AgoraFSError as error:
             path = node.name if parked is None else parked.path
             log.warning("%s was removed while it was open, and is shown again: %s", path, error)
             self._note(path, error)
-        finally:
-            self._uploads.remove(node)
+        self._uploads.remove(node)

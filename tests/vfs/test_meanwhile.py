@@ -156,3 +156,27 @@ def test_changes_through_a_backups_name_are_kept_when_it_is_renamed_back(world):
     fs.release(reader)
     fs.rename(f"{HOME}/x~", f"{HOME}/x")
     assert (world.names(), world.read(f"{HOME}/x")) == (["x"], b"stored and changed")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_file_of_which_a_version_arrives_while_it_is_removed_is_removed_with_that(
+    world, monkeypatch, is_open
+):
+    fs = world.filesystem
+    world.write(f"{HOME}/x", b"first")
+    batch, upload = fly(world)
+    world.write(f"{HOME}/x", b"second")
+    if is_open:
+        fs.rename(f"{HOME}/x", HIDDEN)
+    real = world.uploads.remove_if
+
+    def remove_if(*arguments):
+        monkeypatch.undo()
+        arrive(world, batch, upload, b"first")
+        return real(*arguments)
+
+    monkeypatch.setattr(world.uploads, "remove_if", remove_if)
+    fs.remove(HIDDEN if is_open else f"{HOME}/x")
+    fs.refresh(None)
+    assert world.names() == []
+    assert world.archive.folder_items(world.root) == []
