@@ -102,7 +102,7 @@ class Arrivals:
     def _locked_failed(self, node: LocalNode, upload: Upload, outcome: Outcome) -> None:
         """The node keeps its bytes and what it takes the place of, and says why."""
         node.upload = None
-        node.is_frozen = False
+        node.is_frozen = self._store.journal.carries(node.content, but=upload.id)
         node.error = outcome.reason
         if upload.replaces is not None and node.takes_place_of is None:
             node.takes_place_of = upload.replaces
@@ -134,7 +134,8 @@ class Arrivals:
         # What was there before may be replaced under its own name only.
         is_ours = outcome.created or self._store.locked_is_at(node.id, flight.anchor, flight.target)
         node.upload = None
-        node.is_frozen = False  # when it was only renamed, its bytes are needed once more
+        # When it was only renamed, its bytes are needed once more, by others perhaps, too.
+        node.is_frozen = self._store.journal.carries(node.content, but=upload.id)
         if (
             outcome.kind is OutcomeKind.FILED
             and outcome.dataset is not None

@@ -292,9 +292,11 @@ class Journal:
         wanted = f"{left} AND (node IS NOT NULL OR replaces IS NOT NULL) LIMIT 1"
         return self._one(wanted, batch_id) is None and self._one(f"{left} LIMIT 1", batch_id) is not None
 
-    def carries(self, content: str) -> bool:
-        """Tell whether an upload has the spool's file *content* for its bytes."""
-        return self._one("SELECT 1 FROM upload WHERE content = ? LIMIT 1", content) is not None
+    def carries(self, content: str | None, *, but: int = 0) -> bool:
+        """Tell whether an upload, not *but* that one, has the spool's file *content* for its bytes."""
+        return (
+            self._one("SELECT 1 FROM upload WHERE content = ? AND id != ? LIMIT 1", content, but) is not None
+        )
 
     def upload(self, upload_id: int) -> tuple[Upload, int | None] | None:
         """Return one upload and the node that it was made of, if that is still there."""

@@ -232,6 +232,23 @@ def test_a_file_on_its_way_that_is_renamed_over_a_stored_one_takes_the_place_of_
     assert local.uploads.spool.used_bytes == 2
 
 
+def test_bytes_that_two_batches_carry_do_not_change_while_one_of_them_is_on_its_way(local):
+    node = local.write(FOLDER, "new", b"1")
+    local.fall_quiet()
+    _, first = only_upload(local)
+    local.uploads.rename(node, FOLDER, "a", replaces=OLD)
+    local.fall_quiet()
+    second = local.journal.uploads(local.journal.batches()[1].id)[0]
+    assert first.content == second.content
+    local.uploads.rename(node, FOLDER, "b")
+    assert local.arrivals.settled(second.id, Disposition.OUTDATED, FILED)
+    local.arrivals.finish(second.batch, {})
+    file = local.uploads.open(node, writing=True)
+    file.write(0, b"2")
+    file.close()
+    assert (first.content.read_bytes(), local.read(node)) == (b"1", b"2")
+
+
 def test_a_file_with_a_stored_one_to_replace_takes_no_other_place(local):
     node = local.write(FOLDER, "a", b"1", replaces=OLD)
     over = local.write(FOLDER, "b", b"2", replaces=OTHER)
