@@ -125,6 +125,10 @@ class Listing:
     not_shown: tuple[str, ...] = ()
     _by_ref: dict[RemoteRef, str] = field(default_factory=dict, repr=False, compare=False)
     _shown: set[RemoteRef] = field(default_factory=set, repr=False, compare=False)
+    # file name to the one file of that name in a dataset of several; () stands for "looked at"
+    _grouped: dict[str | tuple[()], tuple[DirEntry, Datafile] | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def name_of(self, ref: RemoteRef) -> str | None:
         """Return the name under which the object *ref* itself (not a link to it) stands here, or None."""
@@ -164,7 +168,30 @@ class Listing:
 
     def find(self, name: str) -> DirEntry | None:
         """Return what *name* leads to here, listed or as an alias, or None."""
-        return self.entries.get(name) or self.alias(name)
+        return self.entries.get(name) or self.alias(name) or self._grouped_file(name)
+
+    def _grouped_file(self, name: str) -> DirEntry | None:
+        """Return the file *name* of one of the folder's datasets of several files, or None.
+
+        ``scan.rec``, written into a folder beside ``scan.par``, becomes a part of a dataset, and is listed in the
+        directory of that. Who wrote it finds it under its name all the same.
+        """
+        if self.key.area is not Area.FOLDER:
+            return None
+        if () not in self._grouped:
+            # Threads may build this at the same time; they build the same.
+            for entry in self.entries.values():
+                if isinstance(entry.record, Dataset) and entry.is_directory:
+                    for datafile in entry.record.datafiles or ():
+                        base = (path_parts(datafile.original_filename) or ("",))[-1]
+                        self._grouped[base] = None if base in self._grouped else (entry, datafile)
+            self._grouped[()] = None
+        found = self._grouped.get(name)
+        if found is None:
+            return None
+        entry, datafile = found
+        draft = _datafile_draft(datafile, name)
+        return DirEntry(name, draft.ino, draft.mtime_ns, entry.locked, draft.ref, datafile, datafile)
 
     def alias(self, name: str) -> DirEntry | None:
         """Return a link for *name* when it is an entry's name with its ``(id)`` written out, or None.

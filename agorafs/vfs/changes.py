@@ -347,6 +347,10 @@ class Changes:
             with contextlib.suppress(NotFound):
                 self._server.delete_object(entry.ref)
             self._tree.removed(entry.ref)
+        elif area is Area.FOLDER:
+            raise PermissionDenied(
+                f"{path} is a part of a dataset, and can be removed in the directory of that"
+            )
         else:
             raise PermissionDenied(
                 f"{path} is in a list that the server makes and can not be removed from it"

@@ -482,3 +482,19 @@ def test_when_a_name_passes_to_a_sibling_the_listing_is_asked_for_again(tree, ar
     archive.remove_item(project.root_folder, first.id)
     tree.removed(RemoteRef(Kind.DATASET, first.id))
     assert [node.entry.name for node in tree.children(folder)] == ["a.txt"]
+
+
+def test_a_file_of_a_group_is_found_under_the_name_it_was_written_with(tree, archive):
+    """It is listed in the directory of its dataset only."""
+    project = archive.add_project("P")
+    archive.add_dataset({"scan.par": b"1", "scan.rec": b"22"}, folder=project.root_folder, name="scan")
+    archive.add_dataset({"a": b"1", "scan.log": b"2"}, folder=project.root_folder, name="one")
+    archive.add_dataset({"b": b"1", "scan.log": b"2"}, folder=project.root_folder, name="two")
+    folder = tree.resolve(("projects", "P", "folders"))
+    assert [node.entry.name for node in tree.children(folder)] == ["scan", "one", "two"]
+    listed = tree.resolve(("projects", "P", "folders", "scan", "scan.rec"))
+    found = tree.resolve(("projects", "P", "folders", "scan.rec"))
+    assert (found.entry.ino, found.entry.target) == (listed.entry.ino, listed.entry.target)
+    for name in ("scan.log", "missing"):
+        with pytest.raises(NotFound):
+            tree.resolve(("projects", "P", "folders", name))
