@@ -163,6 +163,13 @@ class Uploads:
             return f"uploading {100 * sent // total if total else 0} %"
         return str(state.value)
 
+    def reason(self, node: LocalNode) -> str:
+        """Return why *node* has failed, or waits at present; empty if it goes on."""
+        if node.error:
+            return node.error
+        batch_id = self._store.batch_of(node)
+        return "" if batch_id is None else self._store.waiting.get(batch_id, "")
+
     def room(self) -> int:
         """Return how many bytes can be written now."""
         return self._store.spool.room()

@@ -493,8 +493,10 @@ class FileSystem:
             return {}
         if isinstance(found, Local):
             assert self._writing is not None
-            state = "" if found.node.is_directory else self._writing.uploads.state_text(found.node)
-            return xattrs.local_attributes(found, state, self._complaints.reason(path))
+            uploads = self._writing.uploads
+            state = "" if found.node.is_directory else uploads.state_text(found.node)
+            reason = uploads.reason(found.node) or self._complaints.reason(path)
+            return xattrs.local_attributes(found, state, reason)
         return xattrs.attributes(found, self._complaints.reason(path))
 
 

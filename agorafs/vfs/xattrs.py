@@ -62,14 +62,14 @@ def attributes(node: Node, error: str | None) -> dict[str, str]:
 
 
 def local_attributes(found: Local, state: str, error: str | None) -> dict[str, str]:
-    """Return the attributes of what is not stored yet; *error* is the last reason noted for its path."""
+    """Return the attributes of what is not stored yet; *error* is why it fails or waits."""
     node = found.node
     values: dict[str, object] = {
         "type": "folder" if node.is_directory else "datafile",
         "project": None if found.below.project is None else found.below.project.id,
         "modified": _iso(node.mtime_ns),
         "state": state or "local",
-        "error": node.error or error,
+        "error": error,
     }
     return {PREFIX + name: str(value) for name, value in values.items() if value not in (None, "")}
 

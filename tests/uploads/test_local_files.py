@@ -635,6 +635,18 @@ def test_files_from_outside_are_sent_from_where_they_are_and_only_once(local, tm
     assert source.exists()
 
 
+def test_a_file_that_waits_says_why(local):
+    node = local.write(FOLDER, "a", b"1")
+    local.fall_quiet()
+    (batch,) = local.journal.batches()
+    assert local.uploads.reason(node) == ""
+    local.arrivals.note_wait(batch.id, "the server is away")
+    assert local.uploads.reason(node) == "the server is away"
+    local.arrivals.note_wait(batch.id, None)
+    local.arrivals.fail_batch(batch.id, "no")
+    assert local.uploads.reason(node) == "no"
+
+
 def test_unfinished_counts_what_is_not_verified_on_the_server(local):
     local.write(FOLDER, "a", b"123")
     writing = local.uploads.open(local.uploads.create(FOLDER, "b"), writing=True)
