@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,10 @@ def save(path, content: bytes) -> None:
         os.close(directory)
 
 
+def _is_on_its_way(path: Path) -> bool:
+    return state(path) in ("importing", "uploading 0 %", "uploading 100 %", "verifying")
+
+
 def test_a_file_that_is_saved_again_and_again_on_its_way_arrives_once_as_it_was_saved_last(held):
     folder = held.path
     path = folder / "notes.txt"
@@ -63,10 +69,7 @@ def test_a_directory_that_is_filled_further_while_it_is_on_its_way_arrives_whole
     for number in range(4):
         path = directory / f"{number}.dat"
         path.write_bytes(str(number).encode())
-        eventually(
-            lambda path=path: state(path) in ("importing", "uploading 0 %", "uploading 100 %", "verifying"),
-            20,
-        )
+        eventually(functools.partial(_is_on_its_way, path), 20)
     held.drive.server.switch(import_hold="off")
     held.sync()
     assert len(held.stored()) == 4

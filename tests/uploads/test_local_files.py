@@ -459,7 +459,7 @@ def test_the_first_change_of_a_stored_file_makes_it_local_with_all_its_bytes(loc
 
 
 def test_cutting_a_stored_file_to_nothing_does_not_fetch_it(local):
-    fetched = []
+    fetched: list[int] = []
     node = local.uploads.borrow(
         FOLDER, "a", replaces=OLD, size=9, mtime_ns=5, ino=99, token="v0", fill=fetched.append
     )
