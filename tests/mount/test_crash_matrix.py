@@ -6,7 +6,7 @@ promised file has to be on the server, by its SHA-1, exactly once, as the vendor
 was on its way at the moment of the kill is read from the journal that was left.
 
 States are brought about by what the server does (``HOLDS``): it refuses, hangs, or takes a request and does not answer.
-Where nothing holds (``anywhere``), the kill comes after a number of requests that is drawn by lot.
+``anywhere`` is a request of the import drawn by lot: it is not answered, and that is the moment of the kill.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agorafs.registry import live_mounts
 from tests.support import connector
 from tests.support.crash_writer import Promised, Writer
 from tests.support.mount import Mount
@@ -34,6 +36,7 @@ from tests.support.waiting import eventually
 from tests.support.writing import QUIET, Drive, Place, read_tree
 
 FILES = 12
+MOST_REQUESTS = 5  # of an import; each makes so many at least
 PATIENCE_S = 60
 
 
@@ -84,12 +87,13 @@ HOLDS = {
     "settling": Hold("settling", ("status=503:DELETE /:*", "status=503:POST /delete_ids/:*")),
 }
 
+# In order. Once ``complete`` was taken, unanswered, the server can not be made to hold the import any more.
 EVERYWHERE = (
     "sealed",
     "mid-chunk",
     "chunk unanswered",
     "complete unanswered",
-    "importing",
+    "imported unseen",
     "verifying",
     "settling",
 )
@@ -149,11 +153,30 @@ def released(shared) -> Iterator[None]:
 
 
 def hold(server: SandboxProcess, name: str) -> None:
-    """Make batches stay in the state *name*, or (``anywhere``, ``open``) let all go on."""
+    """Make batches stay in the state *name*, or (``open`` and the empty name) let all go on."""
     switches = {"fault": "", "import-hold": "off"}
     if name in HOLDS:
         switches |= {"fault": ",".join(HOLDS[name].faults), **dict(HOLDS[name].switches)}
     server.control("PUT", "switches", json=switches)
+
+
+def hold_at_request(server: SandboxProcess, number: int) -> None:
+    """Leave a request of the import unanswered, the one of this *number*, and in any case what verifies."""
+    server.reset_requests()
+    faults = f"hang=600:/import/:every-{number},hang=600:/folder/:*"
+    server.control("PUT", "switches", json={"fault": faults, "import-hold": "off"})
+
+
+def is_at_request(drive: Drive, number: int) -> bool:
+    """Tell whether all requests before that one were made, or will not be made any more."""
+    made = sum("/import/" in one["path"] for one in drive.server.requests())
+    return made >= number - 1 or "verifying" in journal_column(drive.mount, "SELECT state FROM batch")
+
+
+def serving(mount: Mount) -> int:
+    """Return the process that serves *mount*, without asking it."""
+    (record,) = live_mounts(mount.home / "state" / "agorafs")
+    return int(record.pid)
 
 
 def replaceable(place: Place) -> None:
@@ -186,15 +209,18 @@ def wait_for(drive: Drive, place: Place, name: str, *, again: bool = False) -> N
 
 
 def left_behind(mount: Mount) -> int:
-    """Return how many files the journal of a dead mount says are not on the server."""
-    found = 0
+    """Return how many files the journal of *mount* says are not on the server."""
+    nodes = journal_column(mount, "SELECT count(*) FROM node WHERE is_directory = 0")
+    uploads = journal_column(mount, "SELECT count(*) FROM upload WHERE node IS NULL AND is_settled = 0")
+    return int(sum(nodes) + sum(uploads))
+
+
+def journal_column(mount: Mount, query: str) -> list[Any]:
+    """Return what *query* finds in the journals of *mount*, which may be in use."""
+    found: list[Any] = []
     for journal in mount.home.glob("state/agorafs/**/journal.db"):
         with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-            (nodes,) = db.execute("SELECT count(*) FROM node WHERE is_directory = 0").fetchone()
-            (uploads,) = db.execute(
-                "SELECT count(*) FROM upload WHERE node IS NULL AND is_settled = 0"
-            ).fetchone()
-            found += nodes + uploads
+            found += [value for (value,) in db.execute(query)]
     return found
 
 
@@ -251,48 +277,44 @@ def test_after_any_kills_of_the_mount_everything_promised_is_on_the_server_once(
     replaced = "settling" in holds
     if replaced:
         replaceable(place)
-    assert len(read_tree(place.path)) == (
-        FILES // 2 if replaced else 0
-    )  # listed while the server still answers
-    hold(shared.server, holds[0])
-    shared.server.reset_requests()
+    before = read_tree(place.path)  # listed while the server still answers
+    assert len(before) == (FILES // 2 if replaced else 0)
+    choices = random.Random(number)
+    requests = choices.randint(1, MOST_REQUESTS)
+    if holds[0] == "anywhere":
+        hold_at_request(shared.server, requests)
+    else:
+        hold(shared.server, holds[0])
+        shared.server.reset_requests()
     is_held_open = holds[0] == "open"
     writer = Writer(place.path, tmp_path / "manifest", seed=number, files=FILES, hold=is_held_open)
     writers.append(writer)
-    choices = random.Random(number)
     if holds[0] == "anywhere":
-        enough = choices.randrange(1, FILES)
+        enough = choices.randint(1, FILES)
         eventually(lambda: writer.count("closed") >= enough, within_s=PATIENCE_S)
     else:
         eventually(lambda: writer.count("done") > 0, within_s=PATIENCE_S)
         assert writer.count("closed") == FILES
 
-    in_flight = 0
     for kills, name in enumerate(holds):
         if kills:
-            hold(shared.server, name)
-            shared.server.reset_requests()
+            requests = choices.randint(1, MOST_REQUESTS)
+            if name == "anywhere":
+                hold_at_request(shared.server, requests)
+            else:
+                hold(shared.server, name)
+                shared.server.reset_requests()
             shared.mount.mount()
         if name == "anywhere":
-            requests = choices.randrange(25)
-            eventually(
-                lambda: (
-                    shared.server.request_count() >= requests  # noqa: B023 - called here only
-                    or shared.uploads()["files"] == 0
-                ),
-                within_s=PATIENCE_S,
-            )
+            eventually(lambda: is_at_request(shared, requests), within_s=PATIENCE_S)  # noqa: B023
         elif not (name == "open" and kills):  # nothing is held open a second time
             wait_for(shared, place, name, again=kills > 0 and holds[kills - 1] == name)
-        shared.mount.kill(shared.mount.pid())
-        was_left = left_behind(shared.mount)
-        assert was_left > 0 or name == "anywhere", "nothing was on its way: this kill shows nothing"
-        in_flight += was_left
+        shared.mount.kill(serving(shared.mount))
+        assert left_behind(shared.mount) > 0, "nothing was on its way: this kill shows nothing"
         writer.end()
     hold(shared.server, "")
     shared.mount.mount()
     arrived[place.name] = check_arrived(shared, place, writer, replaced)
-    assert in_flight > 0, "nothing was on its way at any of the kills: they show nothing"
 
 
 @pytest.mark.parametrize("name", HOLDS)
@@ -403,7 +425,9 @@ def test_a_power_cut_spares_what_was_synced_and_leaves_nothing_half(
     if state != "open":
         writer.end()
         wait_for(drive, place, state)
-    drive.mount.kill(drive.mount.pid())  # first, so that the copy is of one moment; it makes nothing durable
+    drive.mount.kill(
+        serving(drive.mount)
+    )  # first, so that the copy is of one moment; it makes nothing durable
     damaged = cut_power(drive.mount, tmp_path / "after", damage)
     assert damaged > 0 or state != "open", "everything was durable already: this shows nothing"
     writer.end()
