@@ -15,8 +15,8 @@ The map of the package, from the user down to the archive. Imports point down th
 ``client``            the archive over HTTP; knows URLs and JSON, nothing of files
 ====================  =====================================================================
 
-``errors``, ``clock``, ``config``, ``byterange`` and ``private_directory`` may be imported by all. ``sandbox`` is the embedded
-Agora-compatible server; it imports nothing from the rest, so that it can contradict it.
+``errors``, ``clock``, ``config``, ``byterange`` and ``private_directory`` may be imported by all. ``sandbox`` is the
+embedded Agora-compatible server; it imports nothing from the rest, so that it can contradict it.
 """
 
 __version__ = "0.2.0"
