@@ -203,6 +203,30 @@ class Arrivals:
         with self._store.lock:
             return (Kind.FOLDER, folder_id) in self._store.stored
 
+    def become_folders(self, batch_id: int, folders: Mapping[str, int]) -> None:
+        """Let directories of a batch give way to the server's folders, with all that is still local in them.
+
+        To be said before their files are done with, and after their listings can be had: a file that leaves a
+        directory which only shows what is local would be seen by nobody until ``finish``.
+
+        Args:
+            folders: Directories of the batch by target path, each with what arrived in it. Of those only the ones go
+                that leave no other directory of the batch behind.
+        """
+        batch = self._store.journal.batch(batch_id)
+        if batch is None:
+            return
+        targets = [target for _, target in self._store.journal.directories(batch_id)]
+        kept = _directories_above(target for target in targets if target not in folders)
+        whole = {target: folder for target, folder in folders.items() if target not in kept}
+        with self._store.lock:
+            gone, moved, stored = self._locked_take_directories(batch, whole, ())
+            if gone:
+                travelling = self._locked_fly_on(batch, whole, gone, with_own=True)
+                self._store.journal.become_folders(
+                    nodes=moved, gone=gone, stored=stored, travelling=travelling
+                )
+
     def finish(self, batch_id: int, folders: Mapping[str, int]) -> None:
         """Forget a batch, all of whose uploads are done with.
 
@@ -285,9 +309,12 @@ class Arrivals:
         return gone, [row for row in moved if row.id not in removed], stored
 
     def _locked_fly_on(
-        self, batch: Batch, folders: Mapping[str, int], gone: Sequence[int]
+        self, batch: Batch, folders: Mapping[str, int], gone: Sequence[int], *, with_own: bool = False
     ) -> list[tuple[int, Anchor, str]]:
-        """Let other uploads know where their local files are, whose directories became folders of the server."""
+        """Let other uploads know where their local files are, whose directories became folders of the server.
+
+        *with_own*: those of the batch too, which goes on.
+        """
         those_gone = set(gone)
         dissolved = {
             target: folders[target]
@@ -296,7 +323,7 @@ class Arrivals:
         }
         moved = []
         for upload, flight in list(self._store.in_flight.items()) if dissolved else ():
-            if flight.anchor == batch.anchor and flight.batch != batch.id:
+            if flight.anchor == batch.anchor and (with_own or flight.batch != batch.id):
                 for directory in reversed(_parents(flight.target)):
                     if directory in dissolved:
                         anchor = Anchor(Kind.FOLDER, dissolved[directory])

@@ -417,6 +417,18 @@ class Journal:
             if stored is not None:
                 _store(db, stored)
 
+    def become_folders(
+        self,
+        *,
+        nodes: Sequence[NodeRow],
+        gone: Sequence[int],
+        stored: Sequence[StoredRow],
+        travelling: Sequence[tuple[int, Anchor, str]],
+    ) -> None:
+        """Directories have become folders of the server while their batch goes on; see ``end_batch``."""
+        with self._transaction() as db:
+            _become_folders(db, nodes, gone, stored, travelling)
+
     def end_batch(
         self,
         batch_id: int,
@@ -433,15 +445,7 @@ class Journal:
         kept for who asks later.
         """
         with self._transaction() as db:
-            for node in nodes:
-                _update_node(db, node)
-            _remove_nodes(db, gone)
-            for row in stored:
-                _store(db, row)
-            db.executemany(
-                "UPDATE upload SET at_folder = ?, at_target = ? WHERE id = ?",
-                [(anchor.id, target, upload) for upload, anchor, target in travelling],
-            )
+            _become_folders(db, nodes, gone, stored, travelling)
             _forget_transfers(db, batch_id)
             db.execute("DELETE FROM upload WHERE batch = ?", (batch_id,))
             db.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
@@ -581,6 +585,24 @@ def _update_node(db: sqlite3.Connection, node: NodeRow) -> None:
     fields = node_fields(node)
     columns = ", ".join(f"{name} = ?" for name in fields)
     db.execute(f"UPDATE node SET {columns} WHERE id = ?", (*fields.values(), node.id))
+
+
+def _become_folders(
+    db: sqlite3.Connection,
+    nodes: Iterable[NodeRow],
+    gone: Iterable[int],
+    stored: Iterable[StoredRow],
+    travelling: Iterable[tuple[int, Anchor, str]],
+) -> None:
+    for node in nodes:
+        _update_node(db, node)
+    _remove_nodes(db, gone)
+    for row in stored:
+        _store(db, row)
+    db.executemany(
+        "UPDATE upload SET at_folder = ?, at_target = ? WHERE id = ?",
+        [(anchor.id, target, upload) for upload, anchor, target in travelling],
+    )
 
 
 def _remove_nodes(db: sqlite3.Connection, nodes: Iterable[int]) -> None:

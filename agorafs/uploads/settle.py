@@ -71,6 +71,7 @@ class Hub(Protocol):
     def removed_directories(self, batch_id: int) -> list[str]: ...
     def empty_directories(self, batch_id: int) -> list[str]: ...
     def was_made_here(self, folder_id: int) -> bool: ...
+    def become_folders(self, batch_id: int, folders: Mapping[str, int]) -> None: ...
     def finish(self, batch_id: int, folders: Mapping[str, int]) -> None: ...
 
 
@@ -150,6 +151,9 @@ class Settler:
         uploads = self._journal.uploads(batch.id)
         remaining = self._journal.uploads(batch.id, unsettled=True)
         work = _Work(batch, placement, uploads, _outcomes(uploads), remaining)
+        empty = self._make_empty_directories(work)
+        self._tell(work)
+        self._hub.become_folders(batch.id, work.folders_that_list_all(empty))
         # What replaces something needs the server; if that fails, the others are settled at least.
         for upload in sorted(remaining, key=lambda upload: upload.replaces is not None):
             if self._hub.closing.is_set():
@@ -345,10 +349,8 @@ class Settler:
         directories = {
             directory for upload in work.uploads for directory in _directories_above(upload.target)
         }
-        for path in self._hub.empty_directories(batch.id):
+        for path in self._make_empty_directories(work):
             directories.update((path, *_directories_above(path)))
-            if not work.became_study(path):
-                self._make_folder(work, path)
         for path in self._hub.removed_directories(batch.id):
             self._remove_folder(work, path)
         folders = {path: placement.folder_at(path) for path in sorted(directories)}
@@ -357,6 +359,14 @@ class Settler:
             if outcome.dataset is not None and not outcome.created:
                 self._taken[outcome.dataset] = batch.id
         self._hub.finish(batch.id, {path: number for path, number in folders.items() if number is not None})
+
+    def _make_empty_directories(self, work: _Work) -> list[str]:
+        """Make what no file has brought along; return the paths."""
+        paths = self._hub.empty_directories(work.batch.id)
+        for path in paths:
+            if not work.became_study(path):
+                self._make_folder(work, path)
+        return paths
 
     def _make_folder(self, work: _Work, path: str) -> None:
         known = work.placement.chain(path)
@@ -447,6 +457,24 @@ class _Work:
             and self.outcomes[other.id].dataset is not None
             for other in self.uploads
         )
+
+    def folders_that_list_all(self, empty: Iterable[str]) -> dict[str, int]:
+        """Return the folders that directories are, by path, if all that was filed from there is there.
+
+        *empty* are directories without files.
+        """
+        elsewhere: set[str] = set()
+        paths = set(empty)
+        for upload in self.uploads:
+            above = _directories_above(upload.target)
+            paths.update(above)
+            outcome = self.outcomes.get(upload.id)
+            if not above or outcome is None or outcome.kind is not OutcomeKind.FILED:
+                continue
+            if self.placement.folder_at(above[-1]) != outcome.folder:
+                elsewhere.update(above)
+        folders = {path: self.placement.folder_at(path) for path in sorted(paths - elsewhere)}
+        return {path: folder for path, folder in folders.items() if folder is not None}
 
     def became_study(self, path: str) -> bool:
         """Tell whether the way to *path* is missing because all that was written there is part of a study now."""

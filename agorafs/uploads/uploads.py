@@ -79,6 +79,11 @@ class Uploads:
         with self._store.lock:
             return path_below(node)
 
+    def is_there(self, node: LocalNode) -> bool:
+        """Tell whether *node* is still a local one where it says."""
+        with self._store.lock:
+            return self._store.overlay.is_there(node)
+
     def is_hidden(self, anchor: Anchor, entry: ListedEntry) -> bool:
         """Tell whether the server's *entry* is not to be shown, because a local node stands for it."""
         if not self._store.overlay.hidden and not self._store.arriving:

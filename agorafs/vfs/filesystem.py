@@ -185,6 +185,12 @@ class FileSystem:
                 (name, Attr(ino, file_type, 0, self._started_ns, 0)) for name, file_type, ino in found.entries
             ]
         children = self._merged.children(found)
+        for _ in range(_ATTEMPTS):
+            if self._merged.is_there(found):
+                break
+            found = self._resolve(path)  # it has become a folder of the server
+            assert not isinstance(found, Aside)
+            children = self._merged.children(found)
         return [
             (child.node.name if isinstance(child, Local) else child.entry.name, self._attributes.of(child))
             for child in children

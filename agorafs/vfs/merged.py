@@ -9,6 +9,7 @@ the time and the version label of the local one (``Known``).
 
 Order.  A file goes from local to stored by appearing in the listing first and leaving the local nodes then. So both
 are looked at in the opposite order: local first. Who finds it in neither has looked at a moment when it was removed.
+A directory that becomes a folder of the server while somebody looks into it is looked up anew (``_ATTEMPTS``).
 
 Threads.  No state of its own.
 """
@@ -29,6 +30,7 @@ from agorafs.uploads.values import Anchor
 from agorafs.vfs.hidden import is_hidden_name
 from agorafs.vfs.whiteouts import Whiteouts
 
+_ATTEMPTS = 3
 _ANCHOR_KINDS = {Area.FOLDER: Kind.FOLDER, Area.EXAM: Kind.EXAM, Area.SERIES: Kind.SERIES}
 
 
@@ -37,6 +39,7 @@ class LocalNodes(Protocol):
 
     def find(self, place: Place, name: str) -> LocalNode | None: ...
     def children(self, place: Place) -> list[LocalNode]: ...
+    def is_there(self, node: LocalNode) -> bool: ...
     def is_hidden(self, anchor: Anchor, entry: DirEntry) -> bool: ...
     def stored_as(self, datafile_id: int, sha1: str) -> StoredAs | None: ...
     def folder_stored_as(self, folder_id: int) -> StoredAs | None: ...
@@ -92,10 +95,25 @@ class Merged:
         Raises:
             NotFound, NotADirectory, NameTooLong: as ``open(2)`` would.
         """
-        found: Found = self._tree.root
-        for name in parts:
+        names = list(parts)
+        for _ in range(_ATTEMPTS - 1):
+            found: Found = self._tree.root
+            try:
+                for name in names:
+                    found = self.child(found, name)
+            except NotFound:
+                if self.is_there(found):
+                    raise
+            else:
+                return found
+        found = self._tree.root
+        for name in names:
             found = self.child(found, name)
         return found
+
+    def is_there(self, found: Found) -> bool:
+        """Tell whether what was found local still is; a directory may have become a folder of the server since."""
+        return isinstance(found, Node) or (self._local is not None and self._local.is_there(found.node))
 
     def is_known_missing(self, parts: Sequence[str]) -> bool:
         """Tell whether memory alone, however old, says that there is no such path. Never waits."""

@@ -10,7 +10,7 @@ from agorafs.client.annotations import ParameterSet
 from agorafs.client.records import Kind
 from agorafs.errors import NotAuthenticated, PermissionDenied, ProtocolError, RemoteUnavailable
 from agorafs.uploads.chunk_sending import Stopped
-from agorafs.uploads.values import Disposition
+from agorafs.uploads.values import Anchor, Disposition
 from tests.uploads.settling import Arrival, entry, sha1_of
 
 
@@ -487,6 +487,57 @@ def test_directories_of_failed_files_become_the_folders_that_are_there(arrival):
     folder = arrival.server.folder_called(arrival.root, "d")
     (node,) = arrival.local.store.overlay.everything()
     assert (node.name, node.parent) == ("b.txt", (Kind.FOLDER, folder))
+
+
+def is_seen(arrival, path):
+    """Tell whether who looks for *path* finds it: where there is no local node the folder of the server is listed."""
+    place = arrival.anchor
+    for name in path.split("/"):
+        node = arrival.local.uploads.find(place, name)
+        if node is not None:
+            place = node
+        elif not isinstance(place, Anchor):
+            return False
+        elif f"{name}/" in (names := arrival.server.names(place.id)):
+            place = Anchor(Kind.FOLDER, arrival.server.folder_called(place.id, name))
+        else:
+            return name in names
+    return True
+
+
+def test_files_in_new_directories_are_seen_at_every_moment_while_they_are_settled(arrival, monkeypatch):
+    """A directory is the server's folder before the first file in it is the server's."""
+    targets = ["a.txt", "d/b.txt", "d/c.txt", "d/e/f.txt"]
+    for number, target in enumerate(targets):
+        arrival.write(target, bytes([number]))
+    arrival.directory("d/nothing in it")
+    uploads = arrival.seal()
+    arrival.has_ended(*(arrival.store(upload) for upload in uploads.values()))
+    looks = []
+    steps = arrival.steps.step
+
+    def look():
+        steps()
+        looks.append([target for target in (*targets, "d/nothing in it") if not is_seen(arrival, target)])
+
+    monkeypatch.setattr(arrival.steps, "step", look)
+    arrival.settle()
+    assert len(looks) > 10 and not any(looks), looks
+    assert arrival.local_tree() == {}
+
+
+def test_a_directory_that_the_archive_can_not_hold_keeps_those_above_it_until_all_is_settled(arrival):
+    """What became a study takes its directory along also when the one above is a folder."""
+    arrival.write("d/a.txt", b"one")
+    arrival.write("d/study/1.dcm", b"two")
+    uploads = arrival.seal()
+    exam = arrival.server.add_exam(arrival.server.project.id, "Brain")
+    series = arrival.server.add_series(exam.id, "T1")
+    arrival.has_ended(
+        arrival.store(uploads["d/a.txt"]), arrival.store(uploads["d/study/1.dcm"], series=series.id)
+    )
+    arrival.settle()
+    assert arrival.local_tree() == {}
 
 
 # -- order --------------------------------------------------------------------------------------------

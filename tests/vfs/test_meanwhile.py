@@ -115,6 +115,45 @@ def test_a_directory_that_becomes_a_folder_while_something_is_made_in_it_takes_i
     assert world.read(f"{HOME}/d/x") == b"kept"
 
 
+@pytest.mark.parametrize("method", ["find", "children"])
+def test_a_directory_that_becomes_a_folder_while_somebody_looks_into_it_shows_what_is_there(
+    world, monkeypatch, method
+):
+    fs = world.filesystem
+    fs.make_directory(f"{HOME}/d")
+    world.write(f"{HOME}/d/x", b"1")
+    place = node_of(world, "d")
+    batch, upload = fly(world)
+    real = getattr(world.uploads, method)
+
+    def call(where, *arguments):
+        if where is place:
+            monkeypatch.undo()
+            folder = world.archive.add_folder("d", world.root)
+            dataset = world.archive.add_dataset({"x": b"1"}, folder=folder.id)
+            (item,) = world.archive.folder_items(folder.id)
+            fs.refresh(None)
+            world.local.arrivals.become_folders(batch.id, {"d": folder.id})
+            outcome = Outcome(
+                OutcomeKind.FILED,
+                dataset=dataset.id,
+                datafile=dataset.datafiles[0].id,
+                folder=folder.id,
+                item=item.id,
+                created=True,
+            )
+            assert world.local.arrivals.settled(upload.id, Disposition.CURRENT, outcome)
+        return real(where, *arguments)
+
+    monkeypatch.setattr(world.uploads, method, call)
+    if method == "find":
+        assert fs.getattr(f"{HOME}/d/x").size == 1
+    else:
+        assert world.names(f"{HOME}/d") == ["x"]
+    assert node_of(world, "d") is None
+    assert world.local.store.overlay.is_there(place) is False
+
+
 def test_a_file_that_is_stored_while_it_is_renamed_is_not_renamed_here(world, monkeypatch):
     fs = world.filesystem
     world.write(f"{HOME}/x", b"1")
