@@ -335,8 +335,10 @@ def _writable(
         home.spool,
         client,
         fill_import=filled_json,
+        unfinished_removals=filesystem.unfinished_removals,
     )
-    return filesystem, _Uploading(home, store, transit, sender, Upkeep(store, sealer))
+    upkeep = Upkeep(store, sealer, filesystem.tidy_up)
+    return filesystem, _Uploading(home, store, transit, sender, upkeep)
 
 
 def _adopt(contents: ContentCache, url: str, datafile: Datafile, path: Path) -> None:

@@ -318,6 +318,18 @@ class Changes:
             self._server.delete_folder_item(replaced.item)
         self._tree.removed(RemoteRef(Kind.DATASET, replaced.dataset))
 
+    def finish_abandoned(self) -> None:
+        """Remove what was removed while it was open and is open no more, should libfuse not do it."""
+        for node in self._hidden.abandoned(self._is_open):
+            self._hidden.finish(node, self._delete_replaced)
+
+    def count_abandoned(self) -> int:
+        """Return how many files are still to be removed although nobody has them open."""
+        return len(self._hidden.abandoned(self._is_open, at_once=True))
+
+    def _is_open(self, path: str) -> bool:
+        return self._handles.at(path) is not None
+
     def finish_hidden(self, place: Place) -> None:
         """What was removed while it was open does not keep its directory."""
         for node in self._uploads.children(place):

@@ -129,7 +129,7 @@ class FileSystem:
                 tree,
                 self._merged,
                 whiteouts,
-                Hidden(writing.uploads, self._complaints.note),
+                Hidden(writing.uploads, self._complaints.note, clock),
                 self._handles,
                 writing,
                 contents.open,
@@ -439,6 +439,15 @@ class FileSystem:
             raise
 
     # -- upkeep --------------------------------------------------------------------------------------
+
+    def tidy_up(self) -> None:
+        """Remove what was removed while it was open and is open no more, should the front end not do it."""
+        if self._changes is not None:
+            self._changes.finish_abandoned()
+
+    def unfinished_removals(self) -> int:
+        """Return how many files are still to be removed although nobody has them open."""
+        return 0 if self._changes is None else self._changes.count_abandoned()
 
     def mounted_at(self, mountpoint: str) -> None:
         """Learn where absolute links lead inside."""

@@ -9,6 +9,9 @@ What follows from that
     * Hiding takes nothing away: a local file is renamed, a stored one set aside. Archived data is not hidden: what is
       open can not be deleted.
     * A renaming over that is refused brings back what was hidden for it (``restore``).
+    * libfuse removes a hidden file only if its last handle is closed after the hiding. A program that closes a file
+      and removes it at once can be overtaken: the kernel says "closed" when it likes. So what has been hidden for
+      ``_ABANDONED_S`` and is open nowhere is removed from here (``abandoned``).
     * A successor of the old name takes over what the hidden file was to replace, or is. Without one, that is removed
       from the server when the last handle is closed.
 
@@ -17,16 +20,18 @@ Hidden names are in no listing and keep no directory. Attributes of one are thos
 Failure.  The program that removed the file is not told any more when the server does not remove it at the end. The
 file is shown again then, and the reason noted. So it is after a crash (``forget_leftovers``).
 
-Threads.  ``_lock`` guards ``_parked``; it is a leaf. ``_just_hidden`` is each thread's own.
+Threads.  ``_lock`` guards ``_parked`` and ``_renaming``; it is a leaf. ``_just_hidden`` is each thread's own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.errors import AgoraFSError
 from agorafs.uploads.nodes import LocalNode, Place
 from agorafs.uploads.uploads import Uploads
@@ -35,6 +40,8 @@ from agorafs.uploads.values import Replaced
 log = logging.getLogger(__name__)
 
 _PREFIX = ".fuse_hidden"
+# Between the hiding and the renaming that it was for lie microseconds.
+_ABANDONED_S = 1.0
 # How often a node is looked at again of which an earlier version arrived while it was to be removed.
 _ATTEMPTS = 3
 
@@ -53,29 +60,68 @@ def forget_leftovers(uploads: Uploads, nodes: Iterable[LocalNode]) -> None:
 
 @dataclass(slots=True)
 class _Parked:
-    """A node under a hidden name. ``relieved_of``: what a successor has taken over that it was to replace."""
+    """A node under a hidden name since ``at`` (monotonic seconds); ``path`` was its name before.
+
+    ``relieved_of``: what a successor has taken over that it was to replace.
+    """
 
     node: LocalNode
     path: str
+    at: float
     relieved_of: Replaced | None = None
 
 
 class Hidden:
     """See the module docstring."""
 
-    def __init__(self, uploads: Uploads, note: Callable[[str, AgoraFSError], None]) -> None:
+    def __init__(
+        self, uploads: Uploads, note: Callable[[str, AgoraFSError], None], clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         """*note* is told why a path is shown again."""
         self._uploads = uploads
         self._note = note
+        self._clock = clock
         self._lock = threading.Lock()
+        self._renaming = 0
         self._parked: dict[tuple[Place, str], _Parked] = {}
         self._just_hidden = threading.local()
 
     def park(self, place: Place, name: str, node: LocalNode, path: str) -> None:
         """*node*, which has a hidden name now, was *name* in *place*, and had the path *path*."""
         with self._lock:
-            self._parked[place, name] = _Parked(node, path)
+            self._parked[place, name] = _Parked(node, path, self._clock.monotonic())
         self._just_hidden.key = (place, name)
+
+    @contextlib.contextmanager
+    def renaming(self) -> Iterator[None]:
+        """While this lasts, nothing is taken for abandoned: it may have to be brought back."""
+        with self._lock:
+            self._renaming += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._renaming -= 1
+
+    def abandoned(self, is_open: Callable[[str], bool], *, at_once: bool = False) -> list[LocalNode]:
+        """Return the nodes that nobody has open and libfuse has forgotten to remove.
+
+        Args:
+            is_open: Tells whether there is a handle of a path.
+            at_once: Those too that may still be brought back, or are about to be removed.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._renaming and not at_once:
+                return []
+            parked = list(self._parked.values())
+        return [
+            one.node
+            for one in parked
+            if (at_once or now - one.at >= _ABANDONED_S)
+            and not one.node.handles
+            and not is_open(f"{one.path.rpartition('/')[0]}/{one.node.name}")
+        ]
 
     def restore(self, place: Place, name: str) -> None:
         """A renaming to *name* in *place* was refused: bring back what this thread has hidden for it.

@@ -64,16 +64,23 @@ class Renames:
             raise PermissionDenied(f"{DOT_AGORA} is agorafs's own in every directory")
         if new.startswith(f"{old}/"):
             raise BadCommand(f"{old} can not become a part of itself")
+        with self._hidden.renaming():
+            source = self._rename_now(old, new, flags)
+        if source is not None:
+            self._handles.move(old, new, is_directory=is_directory(source))
+
+    def _rename_now(self, old: str, new: str, flags: int) -> Found | None:
+        """Return what was renamed, None if there was nothing to do."""
         for attempt in range(_ATTEMPTS):
             source_directory, source_name = self._changes.split(old)
             directory, name = self._changes.split(new)
             source = self._merged.child(source_directory, source_name)
             target = self._changes.child(directory, name)
             if old == new:
-                return
+                return None
             try:
                 self._rename(source, directory, name, target, old, new, flags)
-                break
+                return source
             except NotFound:
                 if isinstance(source, Local) and attempt + 1 < _ATTEMPTS:
                     continue  # it, or what is there, was stored meanwhile
@@ -82,7 +89,7 @@ class Renames:
             except BaseException:
                 self._restore_hidden(directory, name)
                 raise
-        self._handles.move(old, new, is_directory=is_directory(source))
+        raise AssertionError("the last attempt returns or raises")
 
     def _restore_hidden(self, directory: Found, name: str) -> None:
         place = directory.node if isinstance(directory, Local) else anchor_of(directory)

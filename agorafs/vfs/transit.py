@@ -72,7 +72,9 @@ class Transit:
         datasets: Datasets,
         *,
         fill_import: Callable[[bytes, Sequence[str]], bytes | None],
+        unfinished_removals: Callable[[], int],
     ) -> None:
+        """*unfinished_removals* tells how many files are still to be removed from the server."""
         self._tree = tree
         self._merged = merged
         self._uploads = uploads
@@ -82,6 +84,7 @@ class Transit:
         self._spool = spool
         self._datasets = datasets
         self._fill_import = fill_import
+        self._unfinished_removals = unfinished_removals
         self._lookers = Workers("places", 1)
         self._lock = threading.Lock()
         self._places: TTLCache[Anchor, tuple[str, ...]] = TTLCache(_MAX_PLACES, _KEPT_S)
@@ -100,7 +103,7 @@ class Transit:
         status = self._report.status()
         batches: Any = status["batches"]
         return {
-            "files": unfinished.files,
+            "files": unfinished.files + self._unfinished_removals(),
             "bytes": unfinished.bytes,
             "sent_bytes": sum(batch["sent_bytes"] for batch in batches),
             "open": unfinished.open,

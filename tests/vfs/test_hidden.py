@@ -177,3 +177,35 @@ def test_what_a_crash_left_hidden_is_forgotten_and_what_was_stored_is_shown_agai
     forget_leftovers(world.uploads, local(world))
     assert world.names() == ["x"]
     assert local(world) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "stored"])
+def test_a_file_that_is_hidden_just_after_its_last_handle_was_closed_is_removed_all_the_same(world, kind):
+    """libfuse forgets it then: the kernel says "closed" when it likes, and a removal may overtake that."""
+    fs = world.filesystem
+    if kind == "local":
+        world.write(f"{HOME}/x", b"123")
+    else:
+        world.store("x", b"123")
+    handle = fs.open(f"{HOME}/x").handle
+    fs.release(handle)
+    unlink(world, f"{HOME}/x")
+    assert fs.unfinished_removals() == 1
+    fs.tidy_up()
+    assert fs.unfinished_removals() == 1, "it may be the first half of a renaming"
+    world.clock.advance(1.0)
+    fs.tidy_up()
+    assert (fs.unfinished_removals(), local(world)) == (0, [])
+    assert len(world.server.calls) == (0 if kind == "local" else 1)
+
+
+def test_a_hidden_file_that_is_open_is_left_alone(world):
+    fs = world.filesystem
+    world.store("x", b"123")
+    handle = fs.open(f"{HOME}/x").handle
+    unlink(world, f"{HOME}/x")
+    world.clock.advance(10.0)
+    fs.tidy_up()
+    assert (fs.unfinished_removals(), fs.read(handle, 0, 3), world.server.calls) == (0, b"123", [])
+    close_last(world, handle)
+    assert len(world.server.calls) == 1
