@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Look around on a mount with nothing but ordinary file operations, and check what is read.
+"""Look around on a mount and write to it with nothing but ordinary file operations, and check both.
 
-Usage: tour.py MOUNTPOINT. Exit status 0 only if every byte read had the checksum that the server recorded.
+Usage: tour.py MOUNTPOINT. Exit status 0 only if every byte read had the checksum that the server recorded, and the
+server has what was written. ``agorafs`` is expected beside the Python that runs this.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +59,33 @@ def main(mountpoint: Path) -> int:
         print("there is no DICOM file in the demo data", file=sys.stderr)
         return 1
     _show_slice(slice_path)
-    return 0
+    return _write(mountpoint / "projects" / "My Agora" / "folders" / "session1")
+
+
+def _write(folder: Path) -> int:
+    """Write a file into *folder*, wait until it is stored, and compare it with what the server lists."""
+    _title("a file is written, and stored on the server")
+    path = folder / "notes.txt"
+    # each run another text: a second one replaces the file of the first
+    text = f"The subject moved. Written {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode()
+    folder.mkdir(exist_ok=True)
+    path.write_bytes(text)
+    print(path)
+    print(f"  user.agora.state after close: {_attribute(path, 'user.agora.state')}")
+    agorafs = Path(sys.executable).with_name("agorafs")
+    status = subprocess.run([agorafs, "sync", folder], check=False).returncode
+    state = _attribute(path, "user.agora.state")
+    print(f"  user.agora.state after agorafs sync (exit status {status}): {state}")
+    if status or state != "stored":
+        return 1
+    # of the mount's own directory of what the server says, not of what was written here
+    listed = folder / ".agora" / "entries" / path.name / "info.json"
+    dataset = json.loads(listed.read_text(encoding="utf-8"))
+    (datafile,) = dataset["datafiles"]
+    is_right = datafile["sha1"] == hashlib.sha1(text).hexdigest()
+    print(f"  on the server: dataset {dataset['id']}, {dataset['name']}, {datafile['size']} bytes")
+    print(f"  its SHA-1 there: {datafile['sha1']} ({'that of what was written' if is_right else 'WRONG'})")
+    return 0 if is_right else 1
 
 
 def _show_slice(path: Path) -> None:

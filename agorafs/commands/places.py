@@ -80,8 +80,18 @@ def place_of(text: str, state_directory: Path) -> Place:
     place = find_place(text, state_directory)
     if place is None:
         path = os.path.normpath(Path(text).absolute())
-        raise UsageError(f"{path} is not on a mount of agorafs", ExitStatus.MOUNT_POINT)
+        raise UsageError(why_unknown(Path(path), state_directory), ExitStatus.MOUNT_POINT)
     return place
+
+
+def why_unknown(path: Path, state_directory: Path) -> str:
+    """Say why *path* (absolute) is on no mount that *state_directory* knows, and the way out if there is one."""
+    if any(entry.is_ours and path.is_relative_to(entry.mountpoint) for entry in mountpoints.current_mounts()):
+        return (
+            f"{path} is on a mount of agorafs that {state_directory} knows nothing of: if it was mounted with "
+            "--state-dir DIR, say the same here"
+        )
+    return f"{path} is not on a mount of agorafs"
 
 
 def places_of(texts: Sequence[str], state_directory: Path) -> list[Place]:

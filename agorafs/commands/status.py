@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from agorafs import mountpoint as mountpoints
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.commands import state_directory_of
+from agorafs.commands.places import find_mount_of, why_unknown
 from agorafs.commands.progress import bar, count_text, size_text
 from agorafs.control import ask
 from agorafs.errors import AgoraFSError, ExitStatus, UsageError
@@ -106,10 +107,16 @@ def _look(arguments: argparse.Namespace) -> _Shown:
     mounts += _dead({mount["mountpoint"] for mount in mounts})
     if arguments.mountpoint is None:
         return _Shown(mounts, _left_behind(state_directory))
-    wanted = str(mountpoints.resolve_mountpoint(Path(arguments.mountpoint)))
-    mounts = [mount for mount in mounts if mount["mountpoint"] == wanted]
+    wanted = mountpoints.resolve_mountpoint(Path(arguments.mountpoint))
+    mounts = [mount for mount in mounts if mount["mountpoint"] == str(wanted)]
     if not mounts:
-        raise UsageError(f"{wanted} is not a mount of agorafs", ExitStatus.MOUNT_POINT)
+        record = find_mount_of(wanted, live_mounts(state_directory))
+        if record is not None:
+            raise UsageError(
+                f"{wanted} is not a mount point: run agorafs status {record.mountpoint}",
+                ExitStatus.MOUNT_POINT,
+            )
+        raise UsageError(why_unknown(wanted, state_directory), ExitStatus.MOUNT_POINT)
     return _Shown(mounts, [])
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agorafs.errors import ExitStatus
+from agorafs import mountpoint as mountpoints
+from agorafs.commands.places import place_of
+from agorafs.errors import ExitStatus, UsageError
+from agorafs.mountpoint import FS_TYPE, MountEntry
 from tests.cli.program import KEY, TIMEOUT_S, URL
 
 NEW_KEY = "sesame-5678"
@@ -249,6 +252,24 @@ def test_status_of_a_mount_that_is_not_well_is_not_0(program, server, status):
 def test_status_of_a_directory_that_is_not_a_mount_is_refused(program):
     done = program.run("status", program.home)
     assert (done.returncode, done.stdout) == (ExitStatus.MOUNT_POINT, "")
+
+
+def test_status_of_a_directory_on_a_mount_names_the_mount(program):
+    assert program.mount().returncode == 0
+    done = program.run("status", program.mountpoint / "projects")
+    assert done.returncode == ExitStatus.MOUNT_POINT
+    assert done.stderr.endswith(f"is not a mount point: run agorafs status {program.mountpoint}\n")
+
+
+def test_a_mount_that_the_state_directory_does_not_know_is_not_denied(tmp_path, monkeypatch):
+    mount = MountEntry(tmp_path, FS_TYPE, URL)
+    monkeypatch.setattr(mountpoints, "current_mounts", lambda: [mount])
+    for path in (tmp_path, tmp_path / "projects"):
+        with pytest.raises(UsageError, match=rf"^{path} is on a mount .* say the same here$") as caught:
+            place_of(str(path), tmp_path / "state")
+        assert caught.value.exit_status == ExitStatus.MOUNT_POINT
+    with pytest.raises(UsageError, match=r"is not on a mount of agorafs$"):
+        place_of(f"{tmp_path}-not", tmp_path / "state")
 
 
 def test_the_key_is_nowhere_but_in_its_file(program):
