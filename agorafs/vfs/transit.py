@@ -281,10 +281,10 @@ class Transit:
         self._place(anchor)
 
     def _path_of(self, node: LocalNode) -> str:
-        anchor, names = path_below(node)
-        place = self._place(anchor)
-        base = self._known_text(anchor) if place is None else "/" + "/".join(place)
-        return "/".join((base, *names))
+        anchor, _ = path_below(node)
+        if self._uploads.path_of(anchor) is None:  # else nobody waits for a server that is away
+            self._place(anchor)
+        return self._known_path_of(node)
 
     def _known_path_of(self, node: LocalNode) -> str:
         anchor, names = path_below(node)
