@@ -280,7 +280,7 @@ def check_waits(
     except AssertionError as error:
         raise AssertionError(f"{error}: {faulty.drive.uploads()}") from error
     assert re.fullmatch(state, attribute(path, "state")), attribute(path, "state")
-    assert attribute(path, "error") == ""
+    eventually(lambda: re.search(reason, attribute(path, "error")) is not None, PATIENCE_S)
 
 
 def check_failed(faulty: Faulty, path: Path, reason: str) -> None:
