@@ -432,6 +432,22 @@ def test_the_limit_of_the_server_is_remembered_for_the_next_batch(world):
     assert world.server.calls.count("send_chunk") - before == 2
 
 
+def test_a_slow_server_gets_smaller_chunks_with_the_next_batch(world, monkeypatch):
+    """A chunk takes about three seconds: what was measured of one batch decides on those of the next."""
+    monkeypatch.setattr(chunk_size, "LEAST_BYTES", 10)
+    monkeypatch.setattr(chunk_size, "_STEP_BYTES", 10)
+    real = world.server.send_chunk
+
+    def slowly(package_id, chunk, data):
+        real(package_id, chunk, data)
+        world.clock.advance(len(data) / 100)  # bytes per second
+
+    monkeypatch.setattr(world.server, "send_chunk", slowly)
+    world.deliver(world.batch({"first": bytes(1000)}))
+    world.deliver(world.batch({"second": bytes(900)}))
+    assert [len(data) for _, _, data in world.server.sent] == [1000, 300, 300, 300]
+
+
 def test_chunks_of_one_transfer_all_have_the_same_size(world):
     world.server.chunk_max = 700
     world.deliver(world.batch({"large": LARGE}))
