@@ -745,3 +745,25 @@ def test_the_status_of_what_is_on_its_way_is_told(drive):
     place.sync()
     assert os.getxattr(place.path / "file", "user.agora.state") == b"stored"
     assert json.loads(drive.mount.run("status", drive.mount.path, "--json").stdout)["mounts"]
+
+
+def test_files_of_one_name_saved_in_many_folders_at_once_leave_no_old_versions(writable):
+    """An old version goes although others of its name, which nobody has looked at yet, wait to be sent."""
+    drive = writable(folders=8)
+    places = [drive.place() for _ in range(8)]
+    for place in places:
+        place.upload({"results.csv": OLD})
+    drive.server.switch(import_hold="on")
+    for number, place in enumerate(places):
+        (place.path / "results.csv").write_bytes(b"new %d" % number)
+    eventually(
+        lambda: (
+            {"importing", "sealed"} <= {batch["state"] for batch in drive.uploads()["batches"]}
+            and len(drive.uploads()["batches"]) == len(places)
+        ),
+        within_s=60,
+    )
+    drive.server.switch(import_hold="off")
+    drive.sync()
+    for number, place in enumerate(places):
+        assert place.stored() == {"results.csv": identity(b"new %d" % number)}
