@@ -25,7 +25,7 @@ from agorafs.commands.drain import (
     name_failed,
     wait_until_stored,
 )
-from agorafs.commands.places import Place
+from agorafs.commands.places import Place, why_unknown
 from agorafs.commands.progress import ProgressLine, count_text
 from agorafs.errors import AgoraFSError, ExitStatus, UsageError
 from agorafs.registry import find_live
@@ -67,6 +67,13 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     if not entry.is_ours:
         raise UsageError(
             f"{mountpoint} is a mount of type {entry.fs_type}, not of agorafs", ExitStatus.MOUNT_POINT
+        )
+    is_known = record is not None or arguments.lazy or arguments.detach
+    if not is_known and not mountpoints.is_stale(mountpoints.stat_error(mountpoint)):
+        raise UsageError(
+            f"{why_unknown(mountpoint, state_directory)}; or unmount with --detach, which leaves what is not stored "
+            "yet to the next mount",
+            ExitStatus.MOUNT_POINT,
         )
     # The handle is taken while the process is certainly alive: afterwards its number may be another's.
     process = None if record is None else _open_process(record.pid)

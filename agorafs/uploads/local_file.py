@@ -10,10 +10,12 @@ that may write is open.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Protocol
 
-from agorafs.errors import BadHandle, NotSupported
+from agorafs.errors import BadHandle, NotSupported, SpoolFull
 from agorafs.uploads.nodes import Content, LocalNode
 from agorafs.uploads.spool import Spool, full_disk_as_spool_full
 
@@ -74,7 +76,7 @@ class LocalFile:
         node = self.node
         view = memoryview(data)
         written = 0
-        with node.io:
+        with node.io, _noting_refusals(node):
             content = self._begin(keeps_bytes=True)
             spool = self._owner.spool
             growth = max(0, offset + len(view) - node.size)
@@ -93,7 +95,7 @@ class LocalFile:
     def truncate(self, size: int) -> None:
         """Make the file *size* bytes long."""
         node = self.node
-        with node.io:
+        with node.io, _noting_refusals(node):
             content = self._begin(keeps_bytes=size > 0)
             growth = size - node.size
             if growth > 0:
@@ -107,6 +109,7 @@ class LocalFile:
             if growth < 0:
                 self._owner.spool.grow(growth)
             node.size = size
+            node.lacks_bytes = node.lacks_bytes and size > 0
             self._owner.end_change(node)
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
@@ -138,3 +141,13 @@ class LocalFile:
         if self._is_closed or not self._writing:
             raise BadHandle(f"{self.node.name} is not open for writing")
         return self._owner.begin_change(self.node, keeps_bytes=keeps_bytes)
+
+
+@contextlib.contextmanager
+def _noting_refusals(node: LocalNode) -> Iterator[None]:
+    """What a program leaves behind after a refused write looks like a file, and is not to be taken for one."""
+    try:
+        yield
+    except SpoolFull:
+        node.lacks_bytes = True
+        raise

@@ -71,6 +71,7 @@ class LocalNode:
     is_archived: bool = False  # the server has it for good; who has it open still reads
     borrowed_from: Replaced | None = None
     changes: int = 0  # how often it was changed in this process
+    lacks_bytes: bool = False  # a write was refused for want of room, and it has not been begun anew since
     writers: int = 0
     handles: int = 0
     retired: list[Content] = field(default_factory=list)

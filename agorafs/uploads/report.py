@@ -91,6 +91,7 @@ class Report:
             ]
             for node in nodes:
                 node.error = ""
+                node.lacks_bytes = False
                 node.is_whole = node.is_whole or node.writers == 0
                 self._store.journal.update_node(node.row())
                 self._store.undurable[node.id] = node

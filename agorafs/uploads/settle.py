@@ -36,6 +36,7 @@ from agorafs.uploads.chunk_sending import Stopped
 from agorafs.uploads.identity import Changes, as_far_as_allowed, hand_over
 from agorafs.uploads.outcomes import Verdicts, ensure_folder
 from agorafs.uploads.placement import Archive, Placement, wanted_name
+from agorafs.uploads.sources import sha1_of
 from agorafs.uploads.values import (
     Batch,
     BatchState,
@@ -55,6 +56,7 @@ Adopt = Callable[[Datafile, Path], None]
 class Journal(Protocol):
     """What settling needs of ``journal.Journal``."""
 
+    def set_sha1(self, upload_id: int, sha1: str) -> None: ...
     def batches(self) -> list[Batch]: ...
     def uploads(self, batch_id: int, *, unsettled: bool = False) -> list[Upload]: ...
     def upload(self, upload_id: int) -> tuple[Upload, int | None] | None: ...
@@ -285,9 +287,20 @@ class Settler:
                 if other.outcome is not None:
                     if other.outcome.dataset == dataset:
                         return True
-                elif wanted_name(other.target) == name and other.sha1 in (None, sha1):
+                elif wanted_name(other.target) == name and self._has_sha1(other, sha1):
                     return True
         return False
+
+    def _has_sha1(self, upload: Upload, sha1: str) -> bool:
+        """Tell whether an upload's content has that SHA-1; one that can not be read might."""
+        known = upload.sha1
+        if known is None:  # it was sealed a moment ago, or waits for its turn
+            try:
+                known = sha1_of(upload, lambda: None)
+            except (AgoraFSError, OSError):
+                return True
+            self._journal.set_sha1(upload.id, known)
+        return known == sha1
 
     def _wanted_by_nobody(self, work: _Work, dataset: int, folder: int, item: int) -> FolderItem | None:
         """Return the item of *dataset* if this batch made all of it and all of that was removed here."""

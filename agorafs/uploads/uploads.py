@@ -48,6 +48,8 @@ from agorafs.uploads.nodes import Content, Fill, LocalNode, Place, StoredAs, pat
 from agorafs.uploads.store import Store
 from agorafs.uploads.values import Anchor, BatchState, NodeState, Replaced
 
+_LACKS_BYTES = "there was no room for all of it: write it again, or agorafs retry sends what there is"
+
 
 class ListedEntry(Protocol):
     """What ``is_hidden`` looks at of an entry of a listing: ``tree.listing.DirEntry``."""
@@ -486,6 +488,8 @@ class Uploads:
             if node.is_whole or not node.id:
                 return
             with self._store.lock:
+                if node.lacks_bytes:
+                    node.error = _LACKS_BYTES
                 if self._store.overlay.is_there(node):
                     self._store.journal.update_node(dataclasses.replace(node.row(), is_whole=True))
                     self._store.undurable[node.id] = node

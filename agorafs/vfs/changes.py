@@ -354,7 +354,7 @@ class Changes:
         elif area is Area.DATASET:
             self._white_out(found, path)
         elif area in (Area.EXAM, Area.SERIES):
-            self._check_may_delete(found)
+            self.check_may_delete(found)
             assert entry.ref is not None
             with contextlib.suppress(NotFound):
                 self._server.delete_object(entry.ref)
@@ -370,7 +370,7 @@ class Changes:
 
     def _white_out(self, found: Node, path: str) -> None:
         dataset = _dataset_of(found)
-        self._check_may_delete(dataset)
+        self.check_may_delete(dataset)
         record = dataset.entry.record
         assert isinstance(record, Dataset) and isinstance(found.entry.target, Datafile)
         hidden = self._whiteouts.hide_file(dataset, found.entry.target.id, path)
@@ -459,7 +459,7 @@ class Changes:
 
     def _remove_dataset_directory(self, found: Node, key: DirKey) -> None:
         dataset = _dataset_of(found)
-        self._check_may_delete(dataset)
+        self.check_may_delete(dataset)
         if not self._whiteouts.is_deleted(key.id) or key.inner:
             self.require_empty(found)
         if key.inner:
@@ -472,7 +472,7 @@ class Changes:
 
     def _delete_study_part(self, found: Node, key: DirKey) -> None:
         """Delete an exam or a series in which the archive has nothing any more."""
-        self._check_may_delete(found)
+        self.check_may_delete(found)
         self._require_no_local_nodes(found)
         ref = found.entry.ref
         assert ref is not None
@@ -503,7 +503,7 @@ class Changes:
             raise NotEmpty(f"{found.path} is not empty: something in it is not stored yet")
         self.finish_hidden(anchor)
 
-    def _check_may_delete(self, found: Node) -> None:
+    def check_may_delete(self, found: Node) -> None:
         """Refuse what is not in a folder, unless the mount allows it."""
         if not self._allow_delete and (found.parent is None or rules.folder_of(found.parent) is None):
             raise PermissionDenied(

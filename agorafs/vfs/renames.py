@@ -193,11 +193,11 @@ class Renames:
             elif not is_in_place and target is None:
                 self._move_dataset(source, parent.entry.target, directory, name)
             else:
-                raise _not_offered(source)
+                raise self._not_offered(source)
         elif is_in_place and target is None:
             self._rename_in_place(source, parent.entry.target, name)
         else:
-            raise _not_offered(source)
+            raise self._not_offered(source)
 
     def _set_aside(
         self, source: Node, replaced: Replaced, name: str, target: Found | None, new: str
@@ -235,17 +235,30 @@ class Renames:
             or self._tree.own_name(entry.record) != name
             or self._uploads.aside_of(folder, name) is not None
         ):
-            raise _not_offered(source)
+            raise self._not_offered(source)
         rules.check_may_change(directory)
         self._server.move_dataset(entry.ref.id, directory.project.id, folder.id)
         self._tree.changed([old, DirKey(Area.FOLDER, folder.id)], entry.ref)
         self._forget_places()
 
+    def _not_offered(self, source: Node) -> CrossDevice:
+        """Return the error upon which ``mv`` copies *source* and removes it.
+
+        Raises:
+            PermissionDenied: It is a file that could not be removed then, and the copy would be left.
+        """
+        if not source.entry.is_directory:
+            node = source
+            while node.parent is not None and _is_in_dataset(node.parent):
+                node = node.parent
+            self._changes.check_may_delete(node)
+        return CrossDevice(f"the archive can not rename {source.path} so; it can be copied")
+
     def _rename_in_place(self, source: Node, parent: DirKey, name: str) -> None:
         record = source.entry.record
         key = source.entry.target
         if not isinstance(key, DirKey) or not isinstance(record, (Folder, Exam, Series)):
-            raise _not_offered(source)
+            raise self._not_offered(source)
         rules.check_name(name)
         if self._tree.own_name(replace(record, name=name)) != name:
             raise PermissionDenied(
@@ -273,5 +286,6 @@ def _replaced(target: Found) -> Replaced | None:
     return replaced
 
 
-def _not_offered(source: Node) -> CrossDevice:
-    return CrossDevice(f"the archive can not rename {source.path} so; it can be copied")
+def _is_in_dataset(directory: Node) -> bool:
+    target = directory.entry.target
+    return isinstance(target, DirKey) and target.area is Area.DATASET

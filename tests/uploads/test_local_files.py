@@ -69,6 +69,26 @@ def test_a_full_spool_refuses_the_write_and_keeps_what_was_accepted(tmp_path):
     assert local.uploads.room() == 40
 
 
+def test_what_a_program_leaves_after_a_refused_write_is_not_taken_for_a_file(tmp_path):
+    local = Local(tmp_path, limits=SpoolLimits(100, 0))
+    node = local.uploads.create(FOLDER, "big")
+    file = local.uploads.open(node, writing=True)
+    file.write(0, b"y" * 90)
+    with pytest.raises(SpoolFull):
+        file.write(90, b"y" * 90)
+    file.write(0, b"header")
+    file.flush()
+    file.close()
+    local.fall_quiet()
+    assert local.batch_targets() == []
+    assert "no room" in local.uploads.state_text(node)
+    assert local.read(node).startswith(b"headery")
+    local.rewrite(node, b"small")
+    local.fall_quiet()
+    assert local.batch_targets() == [["big"]]
+    local.close()
+
+
 def test_a_name_is_taken_once(local):
     local.write(FOLDER, "a", b"")
     with pytest.raises(AlreadyExists):
