@@ -33,7 +33,7 @@ class Arrivals:
 
     def runnable(self) -> list[int]:
         """Return the numbers of all batches, the oldest first."""
-        return [batch.id for batch in self._store.journal.batches()]
+        return self._store.journal.batch_ids()
 
     def wait_for_work(self, timeout_s: float) -> None:
         """Return when there is something new to do, or at the latest after *timeout_s*."""
@@ -159,9 +159,8 @@ class Arrivals:
 
     def is_abandoned(self, batch_id: int) -> bool:
         """Tell whether nobody wants anything of a batch any more."""
-        if self._store.journal.is_external(batch_id):
-            return batch_id in self._store.cancelled
-        return self._store.journal.is_abandoned(batch_id)
+        journal = self._store.journal
+        return not journal.is_external(batch_id) and journal.is_abandoned(batch_id)
 
     def abandon(self, batch_id: int) -> None:
         """Forget a batch that nobody wants."""
@@ -265,7 +264,6 @@ class Arrivals:
             }
             self._store.waiting.pop(batch_id, None)
             self._store.progress.pop(batch_id, None)
-            self._store.cancelled.discard(batch_id)
             self._store.locked_touch(batch.anchor)
         for upload in uploads:  # nobody can come to share one of these any more
             if upload.content.parent == self._store.spool.contents and upload.content not in kept:

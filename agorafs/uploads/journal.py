@@ -202,6 +202,10 @@ class Journal:
         """Return all batches, the oldest first."""
         return [batch_of(row) for row in self._all("SELECT * FROM batch ORDER BY id")]
 
+    def batch_ids(self) -> list[int]:
+        """Return the numbers of all batches, the oldest first."""
+        return [int(row[0]) for row in self._all("SELECT id FROM batch ORDER BY id")]
+
     def batch(self, batch_id: int) -> Batch | None:
         """Return one batch, None when it has ended."""
         row = self._one("SELECT * FROM batch WHERE id = ?", batch_id)

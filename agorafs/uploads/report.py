@@ -112,12 +112,6 @@ class Report:
         self._remove(node)
         self._store.announce_work()
 
-    def cancel_upload(self, batch_id: int) -> None:
-        """Give up a batch of files from outside the spool."""
-        with self._store.lock:
-            self._store.cancelled.add(batch_id)
-        self._store.announce_work()
-
     def batch_files(self, batch_id: int) -> list[tuple[str, Path]]:
         """Return (target path, content) of what a batch carries; the contents may go at any moment."""
         return [
@@ -143,16 +137,24 @@ class Report:
             "age_s": max(0, round(self._store.wall_ns() / 1e9 - batch.created_s)),
         }
 
-    def status(self) -> dict[str, object]:
-        """Return how all stands, ready for JSON; never waits for the network."""
-        unfinished = self.unfinished()
+    def traffic(self) -> tuple[int, str]:
+        """Return how many bytes of all batches the server has, and why the first that waits does, or nothing."""
+        batches = self._store.journal.batch_ids()
+        with self._store.lock:
+            sent_bytes = sum(self._store.progress.get(batch, (0, 0))[0] for batch in batches)
+            waiting = self._store.waiting
+            return sent_bytes, next((waiting[batch] for batch in batches if waiting.get(batch)), "")
+
+    def status(self, unfinished: Unfinished | None = None) -> dict[str, object]:
+        """Return how all stands, ready for JSON; never waits. *unfinished*: of everything, if it is known."""
+        unfinished = unfinished or self.unfinished()
         batches = [self.batch_status(batch) for batch in self._store.journal.batches()]
         return {
             "files": unfinished.files,
             "bytes": unfinished.bytes,
             "open": unfinished.open,
             "failed": len(unfinished.failed),
-            "waiting": next((str(batch["reason"]) for batch in batches if batch["reason"]), ""),
+            "waiting": self.traffic()[1],
             "batches": batches,
             "spool_bytes": self._store.spool.used_bytes,
             "salvaged": str(self._store.spool.salvage) if self._store.spool.salvage.exists() else "",

@@ -87,11 +87,9 @@ class Store:
         self.waiting: dict[int, str] = {}  # why a batch makes no progress
         self.progress: dict[int, tuple[int, int]] = {}
         self.undurable: dict[int, LocalNode] = {}
-        self.paths: LRUCache[Anchor, str] = LRUCache(
-            _MAX_PATHS
-        )  # where anchors were when they were written to
+        # where anchors were when they were written to
+        self.paths: LRUCache[Anchor, str] = LRUCache(_MAX_PATHS)
         self.refusals: set[str] = set()  # reasons that concern all files of a would-be batch
-        self.cancelled: set[int] = set()  # batches of files outside the spool
         self._load()
 
     def close(self) -> None:
@@ -199,8 +197,7 @@ class Store:
         node = self.overlay.by_id.get(node_id)
         if node is None or node.upload != upload_id:
             return Disposition.GONE, None
-        anchor, names = path_below(node)
-        if node.is_frozen and anchor == flight.anchor and "/".join(names) == flight.target:
+        if node.is_frozen and self.locked_is_at(node_id, flight.anchor, flight.target):
             return Disposition.CURRENT, node
         return Disposition.OUTDATED, node
 
@@ -213,9 +210,11 @@ class Store:
 
     def locked_fly(self, upload: Upload, anchor: Anchor) -> None:
         anchor, target = upload.at or (anchor, upload.target)
-        self.in_flight[upload.id] = InFlight(upload.id, upload.batch, anchor, target, upload.size)
-        name = target.rpartition("/")[2]
-        self.arriving.setdefault((anchor, name), []).append(upload.id)
+        self._locked_note_flight(InFlight(upload.id, upload.batch, anchor, target, upload.size))
+
+    def _locked_note_flight(self, flight: InFlight) -> None:
+        self.in_flight[flight.id] = flight
+        self.arriving.setdefault((flight.anchor, flight.target.rpartition("/")[2]), []).append(flight.id)
 
     def locked_is_arriving(self, anchor: Anchor, target: str) -> bool:
         """Tell whether something is on its way to the very place *target* below *anchor*."""
@@ -229,9 +228,7 @@ class Store:
 
     def locked_fly_on(self, upload: int, anchor: Anchor, target: str) -> None:
         """The local file of an upload is elsewhere, because a directory above it became a folder of the server."""
-        flight = self._locked_forget_flight(upload)
-        self.in_flight[upload] = replace(flight, anchor=anchor, target=target)
-        self.arriving.setdefault((anchor, target.rpartition("/")[2]), []).append(upload)
+        self._locked_note_flight(replace(self._locked_forget_flight(upload), anchor=anchor, target=target))
 
     def _locked_forget_flight(self, upload: int) -> InFlight:
         flight = self.in_flight.pop(upload)

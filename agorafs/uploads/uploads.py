@@ -511,9 +511,8 @@ class Uploads:
             if writing:
                 self.flushed(node)
         except AgoraFSError as error:
-            node.error = str(
-                error
-            )  # it is not in the journal as it is: it does not travel unless somebody says so
+            # It is not in the journal as it is: it does not travel unless somebody says so.
+            node.error = str(error)
             raise
         finally:
             self._handle_gone(node, writing=writing)

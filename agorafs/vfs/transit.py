@@ -100,14 +100,13 @@ class Transit:
     def unfinished(self, path: str | None) -> dict[str, Any]:
         """Return what at and below *path* is not verified on the server, ready for JSON."""
         unfinished = self._report.unfinished(self._wanted(path), self._wanted_anchors(path).__contains__)
-        status = self._report.status()
-        batches: Any = status["batches"]
+        sent_bytes, waiting = self._report.traffic()
         return {
             "files": unfinished.files + self._unfinished_removals(),
             "bytes": unfinished.bytes,
-            "sent_bytes": sum(batch["sent_bytes"] for batch in batches),
+            "sent_bytes": sent_bytes,
             "open": unfinished.open,
-            "waiting": status["waiting"],
+            "waiting": waiting,
             "failed": [{"path": self._path_of(node), "reason": reason} for node, reason in unfinished.failed],
             "paths": [self._path_of(node) for node in unfinished.going[:_MAX_NAMED]],
             "open_paths": [self._path_of(node) for node in unfinished.going if node.writers][:_MAX_NAMED],
@@ -134,7 +133,8 @@ class Transit:
 
     def status(self) -> dict[str, Any]:
         """Return how all stands, ready for JSON; never waits."""
-        status = self._report.status()
+        unfinished = self._report.unfinished()
+        status = self._report.status(unfinished)
         batches: Any = status["batches"]
         shown = []
         for batch in batches:
@@ -142,8 +142,7 @@ class Transit:
             where = batch["anchor"] if known is None else self._known_text(known.anchor)
             shown.append({**batch, "where": where})
         problems = [
-            {"path": self._known_path_of(node), "reason": reason}
-            for node, reason in self._report.unfinished().failed
+            {"path": self._known_path_of(node), "reason": reason} for node, reason in unfinished.failed
         ]
         return {**status, "batches": shown, "problems": problems}
 
