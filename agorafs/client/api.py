@@ -47,7 +47,14 @@ from agorafs.client.records import (
     parse_text,
 )
 from agorafs.client.transport import Transport
-from agorafs.errors import NotAuthenticated, NotFound, PermissionDenied, ProtocolError, ServerTooOld
+from agorafs.errors import (
+    NotAuthenticated,
+    NotFound,
+    NotSupported,
+    PermissionDenied,
+    ProtocolError,
+    ServerTooOld,
+)
 
 OLDEST_VERSION = (7, 14, 0)
 
@@ -60,6 +67,9 @@ _OBJECT_PATHS = {
     Kind.DATASET: "/api/v1/dataset/{id}/",
     Kind.DATAFILE: "/api/v1/datafile/{id}/",
     Kind.PATIENT: "/api/v1/patient/{id}/",
+    Kind.TAG: "/api/v2/tag-definition/{id}/",
+    Kind.TASK: "/api/v1/taskdefinition/{id}/",
+    Kind.SCRIPT_TASK: "/api/v2/taskdefinition_yaml/{id}/",
 }
 
 
@@ -272,6 +282,8 @@ class Client:
 
     def describe(self, ref: RemoteRef) -> Mapping[str, Any]:
         """Return every field the server gives for *ref*, as it gives them."""
+        if ref.kind not in _OBJECT_PATHS:
+            raise NotSupported(f"the archive has nothing to say of a single {ref.kind.value}")
         path = _OBJECT_PATHS[ref.kind].format(id=ref.id)
         data = self.transport.get_json(path)
         if not isinstance(data, Mapping) or data.get("id") != ref.id:

@@ -39,10 +39,14 @@ class Kind(str, enum.Enum):
     DATASET = "dataset"
     DATAFILE = "datafile"
     PATIENT = "patient"
+    TAG = "tag"
+    TASK = "task"  # one made of forms; its ids overlap with those of script tasks
+    SCRIPT_TASK = "script task"
+    TRASH_ENTRY = "trash entry"
 
 
 # The archive writes "serie" in folder items, tags and ratings, "series" elsewhere; "study" is the web
-# interface's word for an exam.
+# interface's word for an exam. The words for tags and tasks are guesses after their paths.
 _KIND_BY_CONTENT_TYPE = {
     "project": Kind.PROJECT,
     "folder": Kind.FOLDER,
@@ -53,7 +57,39 @@ _KIND_BY_CONTENT_TYPE = {
     "dataset": Kind.DATASET,
     "datafile": Kind.DATAFILE,
     "patient": Kind.PATIENT,
+    "tag": Kind.TAG,
+    "tagdefinition": Kind.TAG,
+    "task": Kind.TASK,
+    "taskdefinition": Kind.TASK,
+    "scripttask": Kind.SCRIPT_TASK,
+    "taskdefinitionyaml": Kind.SCRIPT_TASK,
 }
+
+# What the search calls the kinds (Matlab).
+_KIND_BY_CODE = {
+    1: Kind.FOLDER,
+    2: Kind.EXAM,
+    3: Kind.SERIES,
+    4: Kind.DATASET,
+    5: Kind.PATIENT,
+    6: Kind.PROJECT,
+    9: Kind.TASK,
+    10: Kind.SCRIPT_TASK,
+    11: Kind.TAG,
+}
+
+
+_NOT_IN_WORDS = str.maketrans("", "", " _-")
+
+
+def kind_of(content_type: object) -> Kind | None:
+    """Return the kind that the archive means by a word or by one of the search's codes, None for any other."""
+    if isinstance(content_type, str):
+        word = content_type.lower().translate(_NOT_IN_WORDS)
+        if not (word.isascii() and word.isdigit() and len(word) <= 2):
+            return _KIND_BY_CONTENT_TYPE.get(word)
+        content_type = int(word)
+    return _KIND_BY_CODE.get(content_type) if type(content_type) is int else None
 
 
 class RemoteRef(NamedTuple):
