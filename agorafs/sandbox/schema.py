@@ -13,7 +13,7 @@ project that an object inherits from its exam.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -227,6 +227,46 @@ CREATE TABLE chunk (
     PRIMARY KEY (flow_file, number)
 );
 
+CREATE TABLE timeline (                   -- what takes time: runs of tasks, copies, moves; see timeline.py
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user INTEGER NOT NULL REFERENCES user(id),
+    project INTEGER,
+    first_state INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    data TEXT NOT NULL,                   -- JSON object: all of the item's "data" but its state
+    created TEXT NOT NULL
+);
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project INTEGER NOT NULL REFERENCES project(id),
+    owner INTEGER NOT NULL REFERENCES user(id),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL                    -- JSON object: all other fields, unknown ones too
+);
+CREATE TABLE script_task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project INTEGER NOT NULL REFERENCES project(id),
+    owner INTEGER NOT NULL REFERENCES user(id),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL                    -- JSON object: "yml" as it came, and unknown fields
+);
+CREATE TABLE task_part (                  -- gives the inputs and outputs of tasks their ids
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    task INTEGER NOT NULL
+);
+CREATE TABLE task_result (                -- results of a run on the object are in the folder
+    folder INTEGER NOT NULL,
+    content_type TEXT NOT NULL,
+    object_id INTEGER NOT NULL,
+    PRIMARY KEY (content_type, object_id, folder)
+);
+CREATE TABLE host (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project INTEGER NOT NULL REFERENCES project(id),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL                    -- JSON object: all other fields, untouched
+);
+
 CREATE VIEW live_exam AS SELECT * FROM exam WHERE trash IS NULL;
 CREATE VIEW live_series AS
     SELECT s.*, e.project AS project, e.locked AS locked
@@ -238,4 +278,22 @@ CREATE VIEW live_dataset AS
 CREATE VIEW live_item AS
     SELECT i.*, f.project AS project
     FROM folder_item i JOIN folder f ON f.id = i.folder WHERE i.trash IS NULL;
+
+CREATE TABLE workbook (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    dataset INTEGER NOT NULL REFERENCES dataset(id),
+    user INTEGER NOT NULL REFERENCES user(id),
+    content TEXT NOT NULL,                -- JSON as the client sent it, without what the other columns say
+    created_date TEXT NOT NULL,
+    modified_date TEXT NOT NULL
+);
+CREATE INDEX workbook_dataset ON workbook (dataset);
+CREATE TABLE download_file (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user INTEGER NOT NULL REFERENCES user(id),
+    name TEXT NOT NULL,
+    files TEXT NOT NULL,                  -- JSON list of [path in the zip, SHA-1]
+    is_compressed INTEGER NOT NULL,
+    created_date TEXT NOT NULL
+);
 """
