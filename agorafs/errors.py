@@ -6,7 +6,7 @@
     ├── Refused            the request can not be met as asked
     │   ├── NotFound  NotADirectory  IsADirectory  AlreadyExists  NameTooLong  NotEmpty
     │   ├── NotAuthenticated  PermissionDenied  ReadOnly  CrossDevice  SpoolFull
-    │   ├── BadCommand  BadHandle  NoSuchXattr  NotSupported  Interrupted  TooLarge
+    │   ├── BadCommand  BadHandle  NoSuchXattr  NotSupported  Interrupted  TooLarge  JobFailed
     │   └── StaleHandle  (of which StaleLookup: only the look-up is stale, looking again helps)
     ├── RemoteError        the archive did not answer properly
     │   ├── RemoteTimeout  RemoteUnavailable  ProtocolError
@@ -143,6 +143,10 @@ class Interrupted(Refused):
     """A signal ended the wait."""
 
     exit_status = ExitStatus.INTERRUPTED
+
+
+class JobFailed(Refused):
+    """Something that was started in the background, such as a task, has not ended well."""
 
 
 class RemoteError(AgoraFSError):

@@ -49,6 +49,7 @@ TABLE: dict[type[errors.AgoraFSError], Outcome] = {
     errors.NoSuchXattr: Outcome(_NO_ATTRIBUTE, logging.DEBUG),
     errors.NotSupported: Outcome(errno.ENOTSUP, logging.DEBUG),
     errors.Interrupted: Outcome(errno.EINTR, logging.DEBUG),
+    errors.JobFailed: Outcome(errno.EIO, logging.INFO),
     errors.RemoteTimeout: Outcome(errno.ETIMEDOUT, logging.WARNING),
     errors.RemoteUnavailable: Outcome(errno.EIO, logging.WARNING),
     errors.TlsError: Outcome(errno.EIO, logging.ERROR),
