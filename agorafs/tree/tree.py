@@ -46,7 +46,7 @@ from agorafs.client.records import (
 )
 from agorafs.clock import Clock
 from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError
-from agorafs.tree import listing as build
+from agorafs.tree import directories as build
 from agorafs.tree.inodes import ROOT_INODE, hashed_inode
 from agorafs.tree.listing import (
     Area,
@@ -56,7 +56,7 @@ from agorafs.tree.listing import (
     Listing,
     Record,
     SiblingLink,
-    exam_link_name,
+    certain_name,
 )
 from agorafs.tree.names import MAX_NAME_BYTES
 from agorafs.tree.naming import Naming
@@ -226,13 +226,13 @@ class Tree:
         if isinstance(target, SiblingLink):
             return target.name
         depth = len(node.parent.parts)
-        if target.project is not None and target.exam_name:
+        if target.project is not None and target.name:
             if node.project is not None and target.project == node.project.id:
-                return "../" * (depth - 2) + f"exams/{exam_link_name(target)}"
+                return "../" * (depth - 2) + f"exams/{certain_name(target)}"
             projects = self._last_projects
             name = projects and projects.name_of(RemoteRef(Kind.PROJECT, target.project))
             if name:
-                return "../" * depth + f"projects/{name}/exams/{exam_link_name(target)}"
+                return "../" * depth + f"projects/{name}/exams/{certain_name(target)}"
         return "../" * depth + f".agora/by-id/{target.ref.kind.value}/{target.ref.id}"
 
     # -- freshness -----------------------------------------------------------------------------------
