@@ -294,6 +294,7 @@ def _writable(
         arrivals,
         client,
         client.changes,
+        client.annotations,
         refresh=lambda refs: tree.changed([key for ref in refs for key in _keys_of(*ref)]),
         adopt=lambda datafile, path: _adopt(contents, settings.url, datafile, path),
         link_exams=settings.link_exams,

@@ -101,6 +101,16 @@ class Answers:
         """Return the parsed answer."""
         return self._parsed(request, response, self.read(request, response, deadline, MAX_JSON_BYTES))
 
+    def take_text(
+        self, request: Request, response: requests.Response, deadline: Deadline, held: ExitStack | None
+    ) -> str:
+        """Return the answer as text."""
+        data = self.read(request, response, deadline, MAX_JSON_BYTES)
+        try:
+            return _decoded(response, data).decode(errors="replace")
+        except (ValueError, zlib.error) as error:
+            raise ProtocolError(f"{request.what(self._base_url)}: {error}") from error
+
     def take_outcome(
         self, request: Request, response: requests.Response, deadline: Deadline, held: ExitStack | None
     ) -> Any:

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from agorafs.byterange import ByteRange
+from agorafs.client.annotating import Annotations
 from agorafs.client.asking import listed, parsed
 from agorafs.client.auth import Credential
 from agorafs.client.body import Body
@@ -95,6 +96,7 @@ class Client:
         """Use *transport*; lists are asked for in pages of *page_size* elements."""
         self.transport = transport
         self.changes = Changes(transport, page_size)
+        self.annotations = Annotations(transport, page_size)
         self.imports = Imports(transport)
         self._page_size = page_size
 

@@ -1,7 +1,8 @@
-"""One method per endpoint of the archive that changes something, uploads aside (``imports``).
+"""One method per endpoint that changes folders and what is in them, uploads aside (``imports``).
 
-Place.  ``Client.changes``. What is known of the objects afterwards, and whether a change is wise, is the business of
-those who call; nothing is looked up first but where the protocol needs it.
+Place.  ``Client.changes``; ``moving`` has copies and moves that take the server a while. What is known of the objects
+afterwards, and whether a change is wise, is the business of those who call; nothing is looked up first but where the
+protocol needs it.
 
 Evidence.  As in ``api``; "Matlab" is the vendor's toolbox.
 
@@ -16,10 +17,9 @@ Failure.  As ``Transport.post_json``; a ``ProtocolError`` besides for answers th
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from agorafs.client.annotations import ParameterSet, Rating, Tag
 from agorafs.client.asking import listed, parsed
 from agorafs.client.records import Dataset, Folder, FolderItem, Kind, RemoteRef
 from agorafs.client.transport import Transport
@@ -37,15 +37,6 @@ _LINK_PATHS = {
     Kind.EXAM: "/api/v1/exam/{id}/link_to/{folder}/",
     Kind.SERIES: "/api/v1/serie/{id}/link_to/{folder}/",
     Kind.DATASET: "/api/v1/dataset/{id}/link_to/{folder}/",
-}
-
-# The word in v2 paths, and the server's own name for the kind, for what can be tagged, rated and described.
-_DESCRIBED = {
-    Kind.FOLDER: ("folder", "folder"),
-    Kind.EXAM: ("exam", "exam"),
-    Kind.SERIES: ("series", "serie"),
-    Kind.DATASET: ("dataset", "dataset"),
-    Kind.PATIENT: ("patient", "patient"),
 }
 
 T = TypeVar("T")
@@ -133,64 +124,7 @@ class Changes:
             raise ProtocolError(f"{self._transport.base_url.join(path)}: answered with the original")
         return copy
 
-    # -- tags, ratings, parameters -------------------------------------------------------------------
-
-    def tags(self, ref: RemoteRef) -> list[Tag]:
-        """GET v2/{kind}/{id}/tags/ (Python): the tags that the object has."""
-        return self._list(self._described(ref, "tags"), Tag.from_json)
-
-    def add_tag(self, tag_id: int, ref: RemoteRef) -> None:
-        """POST v2/tag-instance/ (Python), as a form. The shape of the answer is not agreed on."""
-        form: dict[str, str | int] = {
-            "tag_definition": tag_id,
-            "tagged_object_content_type": _DESCRIBED[ref.kind][1],
-            "tagged_object_id": ref.id,
-        }
-        self._transport.post_form("/api/v2/tag-instance/", form)
-
-    def rating(self, ref: RemoteRef) -> Rating | None:
-        """GET v2/{kind}/{id}/rating/ (Python): a list of which only the first counts."""
-        ratings = self._list(self._described(ref, "rating"), Rating.from_json)
-        return ratings[0] if ratings else None
-
-    def rate(self, ref: RemoteRef, value: int) -> None:
-        """Set the rating to 1 to 5, or take it away with 0: GET, then POST, PUT or DELETE v2/rating/ (Python)."""
-        rating = self.rating(ref)
-        rated: dict[str, str | int] = {
-            "rated_object_content_type": _DESCRIBED[ref.kind][1],
-            "rated_object_id": ref.id,
-        }
-        if value == 0:
-            if rating is not None:
-                self._transport.delete(f"/api/v2/rating/{rating.id}/")
-        elif rating is None:
-            self._transport.post_form("/api/v2/rating/", {"value": value, **rated})
-        else:
-            body = {"id": rating.id, "value": value, **rated}
-            self._transport.put_json(f"/api/v2/rating/{rating.id}/", body, may_repeat=True)
-
-    def parameter_sets(self, ref: RemoteRef) -> list[ParameterSet]:
-        """GET v2/{kind}/{id}/parametersets/ and, as that may give heads only, each v2/parameterset/{id}/ (Python)."""
-        heads = self._list(self._described(ref, "parametersets"), ParameterSet.from_json)
-        return [self._parameter_set(head.id) for head in heads]
-
-    def _parameter_set(self, set_id: int) -> ParameterSet:
-        path = f"/api/v2/parameterset/{set_id}/"
-        return self._parsed(path, ParameterSet.from_json, self._transport.get_json(path, {"flat": "True"}))
-
-    def add_parameter_set(
-        self, ref: RemoteRef, name: str, parameters: Sequence[Mapping[str, Any]]
-    ) -> ParameterSet:
-        """POST v2/{kind}/{id}/parametersets/ (Python): a writable set; the answer is its head."""
-        path = self._described(ref, "parametersets")
-        body = {"name": name, "parameters": [dict(parameter) for parameter in parameters]}
-        return self._parsed(path, ParameterSet.from_json, self._transport.post_json(path, body))
-
     # -- how -----------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _described(ref: RemoteRef, tail: str) -> str:
-        return f"/api/v2/{_DESCRIBED[ref.kind][0]}/{ref.id}/{tail}/"
 
     def _list(self, path: str, parse: Callable[[object], T]) -> list[T]:
         return listed(self._transport, path, parse, self._page_size)

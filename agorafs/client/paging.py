@@ -37,13 +37,13 @@ def fetch_list(
     transport: Transport,
     path: str,
     page_size: int = DEFAULT_PAGE_SIZE,
-    params: Mapping[str, int] | None = None,
+    params: Mapping[str, str | int] | None = None,
 ) -> list[Any]:
     """Return every element of the list at *path*, in the server's order.
 
     Args:
         page_size: Sent as ``limit``. The deadline of the transport holds for each page.
-        params: Further query parameters, numbers only: servers log them.
+        params: Further query parameters; servers log them.
     """
     query = dict(params or {})
     for _ in range(_TRIES):
@@ -56,7 +56,7 @@ def fetch_list(
     )
 
 
-def _fetch_once(transport: Transport, path: str, page_size: int, query: dict[str, int]) -> list[Any]:
+def _fetch_once(transport: Transport, path: str, page_size: int, query: dict[str, str | int]) -> list[Any]:
     limit = page_size
     while True:
         answer = transport.get_json(path, {**query, "limit": limit})

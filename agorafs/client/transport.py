@@ -40,7 +40,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -89,6 +89,8 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
+
+Form = Mapping[str, str | int | Sequence[int]]  # a sequence is a key that comes several times
 
 Take = Callable[[Request, requests.Response, Deadline, ExitStack], T]
 
@@ -171,7 +173,7 @@ class Transport:
         """Return the parsed answer to a GET of *path* (``/api/…``, escaped).
 
         Args:
-            params: The query; numbers only by convention, servers log it.
+            params: The query; servers log it.
             deadline_s: For the whole operation; ``timeouts.deadline_s`` if None.
             is_authenticated: False sends no credential.
 
@@ -188,6 +190,28 @@ class Transport:
         """
         request = Request("GET", path, params, may_repeat=True, is_authenticated=is_authenticated)
         return self._operation(request, deadline_s, self._answers.take_json)
+
+    def get_text(self, path: str) -> str:
+        """Return the answer to a GET of *path* as text, what is no UTF-8 in it replaced; as ``get_json``."""
+        request = Request("GET", path, headers={"Accept": "*/*"}, may_repeat=True)
+        return self._operation(request, None, self._answers.take_text)
+
+    def log_in(self, credential: Password) -> Secret:
+        """Return the session token that the server gives for *credential*: one attempt, and not used from here.
+
+        Raises:
+            NotAuthenticated: The server refuses the user name or the password.
+            AgoraFSError: As ``get_json``.
+        """
+        deadline = Deadline(self._clock, self._timeouts.deadline_s)
+        if not self._slots.acquire(timeout=deadline.remaining_s()):
+            raise RemoteTimeout(f"POST {self.base_url.join(LOG_IN_PATH)}: all connections stayed busy")
+        try:
+            return self._log_in(credential, deadline, self._timeouts)
+        except AttemptFailed as failed:
+            raise failed.error from failed.__cause__
+        finally:
+            self._slots.release()
 
     def open_body(
         self,
@@ -252,17 +276,21 @@ class Transport:
         """Return the answer to a PUT; as ``post_json``."""
         return self._change("PUT", path, *_json(body), ok=ok, deadline_s=deadline_s, may_repeat=may_repeat)
 
+    def patch_json(self, path: str, body: object, *, may_repeat: bool = False) -> Any:
+        """Return the answer to a PATCH; as ``post_json``."""
+        return self._change("PATCH", path, *_json(body), ok=CHANGED, deadline_s=None, may_repeat=may_repeat)
+
     def post_form(
         self,
         path: str,
-        form: Mapping[str, str | int],
+        form: Form,
         *,
         ok: tuple[int, ...] = CHANGED,
         deadline_s: float | None = None,
         may_repeat: bool = False,
     ) -> Any:
         """Return the answer to a POST of *form*; as ``post_json``."""
-        body = urlencode(form).encode()
+        body = urlencode(form, doseq=True).encode()
         return self._change("POST", path, body, _FORM, ok=ok, deadline_s=deadline_s, may_repeat=may_repeat)
 
     def delete(self, path: str, *, deadline_s: float | None = None) -> None:

@@ -57,8 +57,13 @@ class Changes(Protocol):
     def delete_folder_item(self, item_id: int) -> None: ...
     def link(self, ref: RemoteRef, folder_id: int) -> FolderItem: ...
     def copy_dataset(self, dataset_id: int, project_id: int, folder_id: int) -> Dataset: ...
-    def tags(self, ref: RemoteRef) -> Sequence[Tag]: ...
-    def add_tag(self, tag_id: int, ref: RemoteRef) -> object: ...
+
+
+class Annotations(Protocol):
+    """What people say about datasets; ``client.annotations`` answers it."""
+
+    def tags_of(self, ref: RemoteRef) -> Sequence[Tag]: ...
+    def tag(self, ref: RemoteRef, tag_id: int) -> object: ...
     def rating(self, ref: RemoteRef) -> Rating | None: ...
     def rate(self, ref: RemoteRef, value: int) -> object: ...
     def parameter_sets(self, ref: RemoteRef) -> Sequence[ParameterSet]: ...
@@ -83,15 +88,17 @@ def as_far_as_allowed(what: str) -> Iterator[None]:
         log.warning("%s: %s", what, error)
 
 
-def hand_over(changes: Changes, placement: Placement, old: int, new: int) -> set[int]:
+def hand_over(
+    changes: Changes, annotations: Annotations, placement: Placement, old: int, new: int
+) -> set[int]:
     """Give dataset *new* what *old* has besides its bytes; return the folders that changed."""
     before, after = RemoteRef(Kind.DATASET, old), RemoteRef(Kind.DATASET, new)
     with as_far_as_allowed(f"the tags of dataset {old} can not be kept"):
-        _hand_over_tags(changes, before, after)
+        _hand_over_tags(annotations, before, after)
     with as_far_as_allowed(f"the rating of dataset {old} can not be kept"):
-        _hand_over_rating(changes, before, after)
+        _hand_over_rating(annotations, before, after)
     with as_far_as_allowed(f"the parameters of dataset {old} can not be kept"):
-        _hand_over_parameters(changes, before, after)
+        _hand_over_parameters(annotations, before, after)
     folders: list[int] = []
     with as_far_as_allowed(f"the links of dataset {old} can not be kept"):
         folders = placement.folders_showing(old)
@@ -103,33 +110,33 @@ def hand_over(changes: Changes, placement: Placement, old: int, new: int) -> set
     return changed
 
 
-def _hand_over_tags(changes: Changes, old: RemoteRef, new: RemoteRef) -> None:
-    wanted = [tag.id for tag in changes.tags(old)]
-    present = {tag.id for tag in changes.tags(new)} if wanted else set()
+def _hand_over_tags(annotations: Annotations, old: RemoteRef, new: RemoteRef) -> None:
+    wanted = [tag.id for tag in annotations.tags_of(old)]
+    present = {tag.id for tag in annotations.tags_of(new)} if wanted else set()
     for tag in wanted:
         if tag not in present:
             with as_far_as_allowed(f"tag {tag} of dataset {old.id} is not kept by its new version {new.id}"):
-                changes.add_tag(tag, new)
+                annotations.tag(new, tag)
 
 
-def _hand_over_rating(changes: Changes, old: RemoteRef, new: RemoteRef) -> None:
-    rating = changes.rating(old)
+def _hand_over_rating(annotations: Annotations, old: RemoteRef, new: RemoteRef) -> None:
+    rating = annotations.rating(old)
     if rating is None or not rating.value:
         return
-    present = changes.rating(new)
+    present = annotations.rating(new)
     if present is None or not present.value:
         with as_far_as_allowed(f"the rating of dataset {old.id} is not kept by its new version {new.id}"):
-            changes.rate(new, rating.value)
+            annotations.rate(new, rating.value)
 
 
-def _hand_over_parameters(changes: Changes, old: RemoteRef, new: RemoteRef) -> None:
-    wanted = [one for one in changes.parameter_sets(old) if not one.is_read_only]
-    present = {one.name for one in changes.parameter_sets(new)} if wanted else set()
+def _hand_over_parameters(annotations: Annotations, old: RemoteRef, new: RemoteRef) -> None:
+    wanted = [one for one in annotations.parameter_sets(old) if not one.is_read_only]
+    present = {one.name for one in annotations.parameter_sets(new)} if wanted else set()
     for one in wanted:
         if one.name not in present:
             what = f"parameters {one.name!r} of dataset {old.id} are not kept by its new version {new.id}"
             with as_far_as_allowed(what):
-                changes.add_parameter_set(new, one.name, one.parameters)
+                annotations.add_parameter_set(new, one.name, one.parameters)
 
 
 def _hand_over_link(changes: Changes, placement: Placement, folder: int, old: int, new: int) -> bool:

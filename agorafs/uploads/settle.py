@@ -33,7 +33,7 @@ from typing import Protocol
 from agorafs.client.records import Datafile, Dataset, Exam, FolderItem, Kind, RemoteRef
 from agorafs.errors import AgoraFSError, NotFound, PermissionDenied
 from agorafs.uploads.chunk_sending import Stopped
-from agorafs.uploads.identity import Changes, as_far_as_allowed, hand_over
+from agorafs.uploads.identity import Annotations, Changes, as_far_as_allowed, hand_over
 from agorafs.uploads.outcomes import Verdicts, ensure_folder
 from agorafs.uploads.placement import Archive, Placement, wanted_name
 from agorafs.uploads.sources import sha1_of
@@ -86,6 +86,7 @@ class Settler:
         hub: Hub,
         archive: Archive,
         changes: Changes,
+        annotations: Annotations,
         *,
         refresh: Refresh,
         adopt: Adopt,
@@ -103,6 +104,7 @@ class Settler:
         self._hub = hub
         self._archive = archive
         self._changes = changes
+        self._annotations = annotations
         self._refresh = refresh
         self._adopt = adopt
         self._link_exams = link_exams
@@ -219,7 +221,7 @@ class Settler:
         if item is None:
             return
         if new is not None:
-            folders = hand_over(self._changes, work.placement, replaced.dataset, new)
+            folders = hand_over(self._changes, self._annotations, work.placement, replaced.dataset, new)
             work.changed.update((Kind.FOLDER, folder) for folder in folders)
         if self._may_be_of_later(work, upload, replaced.dataset, replaced.sha1):
             log.warning("dataset %d stays: %s was written again", replaced.dataset, upload.target)

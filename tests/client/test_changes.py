@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from agorafs.client import Client, Folder, Kind, RemoteRef
-from agorafs.client.annotations import ParameterSet, Rating, Tag
 from agorafs.client.imports import (
     Chunk,
     CompleteRequest,
@@ -18,6 +15,7 @@ from agorafs.client.imports import (
     Progress,
 )
 from agorafs.errors import AlreadyExists, NotFound, PermissionDenied, ProtocolError, RemoteUnavailable
+from tests.client.sent import sent
 from tests.support.http_server import answer, answer_json, vanish
 
 FOLDER = {"id": 4, "name": "Results", "project": 2}
@@ -34,13 +32,6 @@ EXAM, SERIES, A_DATASET, A_FOLDER = (
     RemoteRef(Kind.DATASET, 7),
     RemoteRef(Kind.FOLDER, 3),
 )
-
-
-def sent(server):
-    """Return (method, path, body) of the last request; JSON bodies parsed, others as text."""
-    request = server.seen[-1]
-    is_json = request.headers.get("content-type") == "application/json"
-    return request.method, request.target, json.loads(request.body) if is_json else request.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -65,15 +56,6 @@ def sent(server):
         (lambda c: c.rename_series(6, "New"), "PUT", "/api/v1/serie/6/", {"name": "New", "id": 6}, None),
         (lambda c: c.move_dataset(8, 2, 4), "POST", "/api/v2/dataset/8/move_to/2/folder/4/", {}, DATASET),
         (lambda c: c.copy_dataset(7, 2, 4), "POST", "/api/v2/dataset/7/copy_to/2/folder/4/", {}, DATASET),
-        (
-            lambda c: c.add_tag(3, SERIES), "POST", "/api/v2/tag-instance/",
-            "tag_definition=3&tagged_object_content_type=serie&tagged_object_id=6", [{"id": 1}],
-        ),
-        (
-            lambda c: c.add_parameter_set(A_DATASET, "User Parameters", ({"Name": "a", "Value": [1]},)),
-            "POST", "/api/v2/dataset/7/parametersets/",
-            {"name": "User Parameters", "parameters": [{"Name": "a", "Value": [1]}]}, {"id": 20, "name": "x"},
-        ),
     ],
 )  # fmt: skip
 def test_a_change_is_sent_as_the_vendors_programs_send_it(
@@ -91,14 +73,11 @@ def test_a_change_is_sent_as_the_vendors_programs_send_it(
         lambda c: c.create_folder(3, "Results"),
         lambda c: c.link(EXAM, 4),
         lambda c: c.copy_dataset(7, 2, 4),
-        lambda c: c.add_tag(3, EXAM),
-        lambda c: c.add_parameter_set(EXAM, "a", []),
     ],
 )
 def test_what_would_be_there_twice_is_asked_for_once(server, client, change):
     for path in (
         "/api/v1/folder/3/new/", "/api/v1/exam/5/link_to/4/", "/api/v2/dataset/7/copy_to/2/folder/4/",
-        "/api/v2/tag-instance/", "/api/v2/exam/5/parametersets/",
     ):  # fmt: skip
         server.on(path, vanish())
     with pytest.raises(RemoteUnavailable):
@@ -152,63 +131,6 @@ def test_a_copy_that_is_the_original_is_none(server, client):
     server.on("/api/v2/dataset/8/copy_to/2/folder/4/", answer_json(DATASET))
     with pytest.raises(ProtocolError, match="original"):
         client.changes.copy_dataset(8, 2, 4)
-
-
-# -- tags, ratings, parameters -----------------------------------------------------------------------
-
-
-def test_tags_are_those_of_the_object(server, client):
-    server.on("/api/v2/series/6/tags/", answer_json([{"id": 3, "label": "good", "color": "#ff0000"}]))
-    assert client.changes.tags(SERIES) == [Tag(3, "good")]
-
-
-@pytest.mark.parametrize(("answered", "rating"), [([], None), ([{"id": 4, "value": 3}], Rating(4, 3))])
-def test_an_object_has_one_rating_or_none(server, client, answered, rating):
-    server.on("/api/v2/exam/5/rating/", answer_json(answered))
-    assert client.changes.rating(EXAM) == rating
-
-
-@pytest.mark.parametrize(
-    ("before", "value", "expected"),
-    [
-        ([], 3, ("POST", "/api/v2/rating/", "value=3&rated_object_content_type=serie&rated_object_id=6")),
-        (
-            [{"id": 4, "value": 2}], 3,
-            ("PUT", "/api/v2/rating/4/",
-             {"id": 4, "value": 3, "rated_object_content_type": "serie", "rated_object_id": 6}),
-        ),
-        ([{"id": 4, "value": 2}], 0, ("DELETE", "/api/v2/rating/4/", "")),
-        ([], 0, ("GET", "/api/v2/series/6/rating/?limit=20000", "")),
-    ],
-)  # fmt: skip
-def test_rating_makes_changes_or_removes_the_one_rating(server, client, before, value, expected):
-    server.on("/api/v2/series/6/rating/", answer_json(before))
-    server.on("/api/v2/rating/", answer_json({"id": 4}, 201))
-    server.on("/api/v2/rating/4/", answer_json({"id": 4}))
-    client.changes.rate(SERIES, value)
-    assert sent(server) == expected
-
-
-def test_parameter_sets_are_fetched_one_by_one_because_the_list_has_heads_only(server, client):
-    head = {"id": 20, "name": "DICOM Parameters", "parameters": []}
-    parameters: list[dict[str, object]] = [{"Name": "TR", "Value": 1.5}, {"Name": "EX", "Value": [2, 4]}]
-    server.on("/api/v2/exam/5/parametersets/", answer_json([head, {**head, "id": 21, "read_only": False}]))
-    server.on("/api/v2/parameterset/20/", answer_json({**head, "parameters": parameters}))
-    server.on(
-        "/api/v2/parameterset/21/", answer_json({"id": 21, "name": "User Parameters", "read_only": False})
-    )
-    assert client.changes.parameter_sets(EXAM) == [
-        ParameterSet(20, "DICOM Parameters", True, tuple(parameters)),  # says nothing of writing: nobody may
-        ParameterSet(21, "User Parameters", False, ()),
-    ]
-    assert "/api/v2/parameterset/20/?flat=True" in server.targets()
-
-
-@pytest.mark.parametrize("parameters", [{"a": 1}, ["a"], 3])
-def test_parameters_of_another_shape_are_a_protocol_error(server, client, parameters):
-    server.on("/api/v2/exam/5/parametersets/", answer_json([{"id": 20, "parameters": parameters}]))
-    with pytest.raises(ProtocolError, match="flat"):
-        client.changes.parameter_sets(EXAM)
 
 
 # -- imports -----------------------------------------------------------------------------------------

@@ -187,33 +187,50 @@ def refs(client, folder, exam):
     ]
 
 
-def test_objects_of_every_kind_are_tagged(sandbox, client, project, refs):
-    body = {"label": f"good {uuid.uuid4()}", "project": project.id, "visibility": 2, "scope": 1}
-    tag = sandbox.post("v2/tag-definition/", body)["id"]
+def test_objects_of_every_kind_are_tagged_and_lose_the_tag(client, project, refs):
+    annotations = client.annotations
+    tag = annotations.create_tag(f"good {uuid.uuid4()}", project=project.id)
+    assert tag in annotations.tags()
+    assert tag in annotations.project_tags(project.id)
     for ref in refs:
-        assert tag not in {shown.id for shown in client.changes.tags(ref)}
-        client.changes.add_tag(tag, ref)
-        assert body["label"] in {shown.label for shown in client.changes.tags(ref)}
+        assert tag not in annotations.tags_of(ref)
+        instance = annotations.tag(ref, tag.id)
+        assert (instance.tag, instance.ref) == (tag.id, ref)
+        assert tag in annotations.tags_of(ref)
+        assert instance in annotations.tag_instances(project.id)
+        annotations.remove_tag_instance(instance.id)
+        assert tag not in annotations.tags_of(ref)
+    annotations.tag(refs[0], tag.id)
+    annotations.delete_tag(tag.id)
+    assert tag not in annotations.tags()
+    assert tag not in annotations.tags_of(refs[0])
+
+
+def test_a_tag_without_a_project_is_the_users_own(client, refs):
+    tag = client.annotations.create_tag(f"mine {uuid.uuid4()}", project=None)
+    assert (tag.project, tag.user) == (None, client.current_user().id)
+    instance = client.annotations.tag(refs[0], tag.id)
+    assert instance in client.annotations.tag_instances(None)
 
 
 def test_objects_of_every_kind_are_rated(client, refs):
     for ref in refs:
-        client.changes.rate(ref, 0)
-        assert client.changes.rating(ref) is None
+        client.annotations.rate(ref, 0)
+        assert client.annotations.rating(ref) is None
         for value in (3, 5):
-            client.changes.rate(ref, value)
-            rating = client.changes.rating(ref)
+            client.annotations.rate(ref, value)
+            rating = client.annotations.rating(ref)
             assert rating is not None
             assert rating.value == value
-        client.changes.rate(ref, 0)
-        assert client.changes.rating(ref) is None
+        client.annotations.rate(ref, 0)
+        assert client.annotations.rating(ref) is None
 
 
 def test_parameters_are_added_to_objects_of_every_kind(client, refs):
     parameters = ({"Name": "TR", "Value": 1.5}, {"Name": "size", "Value": [2, 4]})
     for ref in refs:
-        added = client.changes.add_parameter_set(ref, "Mine", parameters)
-        (found,) = [one for one in client.changes.parameter_sets(ref) if one.id == added.id]
+        added = client.annotations.add_parameter_set(ref, "Mine", parameters)
+        (found,) = [one for one in client.annotations.parameter_sets(ref) if one.id == added.id]
         assert (found.name, found.is_read_only) == ("Mine", False)
         assert [(one["Name"], one["Value"]) for one in found.parameters] == [("TR", 1.5), ("size", [2, 4])]
 

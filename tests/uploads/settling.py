@@ -36,7 +36,7 @@ class Server(MemoryArchive):
         self.root = self.project.root_folder or 0
         self.refuse: dict[str, Exception] = {}
         self.made: list[str] = []
-        self.tags_of: dict[int, list[int]] = {}
+        self.tag_ids: dict[int, list[int]] = {}
         self.ratings: dict[int, int] = {}
         self.sets: dict[int, list[ParameterSet]] = {}
 
@@ -101,13 +101,15 @@ class Server(MemoryArchive):
         files = {one.original_filename: self.contents[one.id] for one in original.datafiles}
         return self.add_dataset(files, folder=folder_id)
 
-    def tags(self, ref: RemoteRef) -> list[Tag]:
-        self._asked("tags", ref.id)
-        return [Tag(tag, f"tag {tag}") for tag in self.tags_of.get(ref.id, [])]
+    # -- what ``client.annotations`` does --------------------------------------------------------------
 
-    def add_tag(self, tag_id: int, ref: RemoteRef) -> None:
-        self._change("add_tag", tag_id, ref.id)
-        self.tags_of.setdefault(ref.id, []).append(tag_id)
+    def tags_of(self, ref: RemoteRef) -> list[Tag]:
+        self._asked("tags_of", ref.id)
+        return [Tag(tag, f"tag {tag}") for tag in self.tag_ids.get(ref.id, [])]
+
+    def tag(self, ref: RemoteRef, tag_id: int) -> None:
+        self._change("tag", ref.id, tag_id)
+        self.tag_ids.setdefault(ref.id, []).append(tag_id)
 
     def rating(self, ref: RemoteRef) -> Rating | None:
         self._asked("rating", ref.id)
@@ -156,7 +158,7 @@ class Server(MemoryArchive):
                     key = f"{path}{'->' if item.is_link else ''}{one.original_filename}"
                     while key in found:
                         key += "+"
-                    about = (self.tags_of.get(content.id), self.ratings.get(content.id))
+                    about = (self.tag_ids.get(content.id), self.ratings.get(content.id))
                     sets = [(one.name, one.parameters) for one in self.sets.get(content.id, [])]
                     found[key] = (self.contents[one.id], about, sets)
             else:
@@ -266,6 +268,7 @@ class Arrival:
         return Settler(
             around(self.local.journal),
             around(self.local.arrivals),
+            around(self.server),
             around(self.server),
             around(self.server),
             refresh=self._refresh,

@@ -63,6 +63,7 @@ class Chain:
             arrivals,
             client,
             client.changes,
+            client.annotations,
             refresh=lambda changed: None,
             adopt=lambda datafile, path: None,
             link_exams=True,

@@ -43,7 +43,7 @@ def test_the_old_version_is_deleted_after_the_new_one_was_verified(arrival):
 def test_tags_rating_and_own_parameters_pass_to_the_new_version(arrival):
     old = replacing(arrival)
     own = ParameterSet(1, "mine", False, ({"Name": "x", "Value": 1},))
-    arrival.server.tags_of[old.id] = [3, 4]
+    arrival.server.tag_ids[old.id] = [3, 4]
     arrival.server.ratings[old.id] = 5
     arrival.server.sets[old.id] = [own, ParameterSet(2, "scanner", True, ())]
     arrival.settle()
@@ -62,10 +62,10 @@ def test_links_in_other_folders_show_the_new_version(arrival):
 @pytest.mark.parametrize(
     "error", [PermissionDenied("no"), ProtocolError("no", 400)], ids=["forbidden", "bad request"]
 )
-@pytest.mark.parametrize("call", ["tags", "rating", "parameter_sets", "add_tag", "rate", "dataset_folders"])
+@pytest.mark.parametrize("call", ["tags_of", "rating", "parameter_sets", "tag", "rate", "dataset_folders"])
 def test_what_the_server_refuses_to_hand_over_is_logged_and_the_rest_goes_on(arrival, call, error, caplog):
     old = replacing(arrival)
-    arrival.server.tags_of[old.id] = [3]
+    arrival.server.tag_ids[old.id] = [3]
     arrival.server.ratings[old.id] = 5
     arrival.server.refuse[call] = error
     arrival.settle()
@@ -76,10 +76,10 @@ def test_what_the_server_refuses_to_hand_over_is_logged_and_the_rest_goes_on(arr
 @pytest.mark.parametrize(
     "error", [RemoteUnavailable("away"), NotAuthenticated("key"), ProtocolError("garbage")]
 )
-@pytest.mark.parametrize("call", ["tags", "add_tag", "delete_folder_item", "dataset_folders"])
+@pytest.mark.parametrize("call", ["tags_of", "tag", "delete_folder_item", "dataset_folders"])
 def test_trouble_with_the_server_is_raised_and_later_all_is_done(arrival, call, error):
     old = replacing(arrival)
-    arrival.server.tags_of[old.id] = [3]
+    arrival.server.tag_ids[old.id] = [3]
     arrival.server.refuse[call] = error
     with pytest.raises(type(error)):
         arrival.settle()
@@ -165,7 +165,7 @@ def test_a_failed_upload_deletes_nothing(arrival):
 
 def test_two_files_that_replace_one_dataset_both_get_what_belongs_to_it(arrival):
     dataset = arrival.server.add_dataset({"a.txt": b"old"}, folder=arrival.root)
-    arrival.server.tags_of[dataset.id] = [3]
+    arrival.server.tag_ids[dataset.id] = [3]
     replaced = arrival.server.replaced(dataset)
     arrival.write("a.txt", b"new", replaces=replaced)
     arrival.write("b.txt", b"newer", replaces=replaced)

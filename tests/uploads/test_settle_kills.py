@@ -20,7 +20,7 @@ def everything(arrival: Arrival) -> None:
     """One batch with all that can be left to do, as far as it is not done away with by another test."""
     server, root = arrival.server, arrival.root
     old = server.add_dataset({"r.txt": b"old"}, folder=root)
-    server.tags_of[old.id] = [3, 4]
+    server.tag_ids[old.id] = [3, 4]
     server.ratings[old.id] = 5
     server.sets[old.id] = [ParameterSet(1, "mine", False, ({"Name": "x"},))]
     links = server.add_folder("links", root)
@@ -55,7 +55,7 @@ def everything(arrival: Arrival) -> None:
 def forgotten(arrival: Arrival) -> None:
     """The server has forgotten a package that it had imported in part."""
     old = arrival.server.add_dataset({"r.txt": b"old"}, folder=arrival.root)
-    arrival.server.tags_of[old.id] = [3]
+    arrival.server.tag_ids[old.id] = [3]
     arrival.write("r.txt", b"new", replaces=arrival.server.replaced(old))
     arrival.write("sub/a.txt", b"a")
     arrival.write("sub/b.txt", b"b")

@@ -80,6 +80,7 @@ class World:
             self.local.arrivals,
             self.client,
             self.client.changes,
+            self.client.annotations,
             refresh=self.refreshed.extend,
             adopt=lambda datafile, path: None,
             link_exams=True,
@@ -122,14 +123,14 @@ def test_a_tree_of_files_is_stored_with_its_empty_directories(world):
     assert world.folders() == {"": ["a.txt", "d", "empty"], "d": ["e", "é"], "d/e": ["b.txt"], "empty": []}
 
 
-def test_replacing_keeps_tags_rating_parameters_and_links(world, sandbox, client):
+def test_replacing_keeps_tags_rating_parameters_and_links(world, client):
     world.write("a.txt", b"old")
     world.settle()
     old, replaced = world.stored("a.txt")
     ref = RemoteRef(Kind.DATASET, old.id)
-    client.changes.add_tag(sandbox.post("v2/tag-definition/", {"label": "good"})["id"], ref)
-    client.changes.rate(ref, 4)
-    client.changes.add_parameter_set(ref, "mine", [{"Name": "x", "Value": 1}])
+    client.annotations.tag(ref, client.annotations.create_tag("good", project=None).id)
+    client.annotations.rate(ref, 4)
+    client.annotations.add_parameter_set(ref, "mine", [{"Name": "x", "Value": 1}])
     other = client.changes.create_folder(world.root, "other").object_id
     client.changes.link(ref, other)
 
@@ -141,10 +142,10 @@ def test_replacing_keeps_tags_rating_parameters_and_links(world, sandbox, client
     assert world.folders() == {"": ["a.txt", "other"], "other": ["a.txt"]}
     assert now.sha1 == sha1_of(b"new")
     ref = RemoteRef(Kind.DATASET, new.id)
-    assert [tag.label for tag in client.changes.tags(ref)] == ["good"]
-    rating = client.changes.rating(ref)
+    assert [tag.label for tag in client.annotations.tags_of(ref)] == ["good"]
+    rating = client.annotations.rating(ref)
     assert rating is not None and rating.value == 4
-    (own,) = client.changes.parameter_sets(ref)
+    (own,) = client.annotations.parameter_sets(ref)
     assert (own.name, own.is_read_only) == ("mine", False)
     assert [(one["Name"], one["Value"]) for one in own.parameters] == [("x", 1)]
     (link,) = client.folder_items(other)
