@@ -68,7 +68,7 @@ class Files:
     def has_stale_handles(self) -> bool:
         return self.is_stale
 
-    def open(self, path: str, flags: int, *, after_lookup: bool = False) -> Opened:
+    def open(self, path: str, flags: int, *, after_lookup: bool = False, caller: Any = None) -> Opened:
         assert after_lookup  # a kernel goes by the attributes that it was given
         self._fail()
         return self.opened
@@ -89,7 +89,7 @@ class Files:
     def __getattr__(self, name: str) -> Any:
         """Every operation that changes something is noted with its arguments."""
 
-        def noted(*arguments: Any) -> Any:
+        def noted(*arguments: Any, **_: Any) -> Any:
             self._fail()
             self.changes.append((name, *(bytes(a) if isinstance(a, memoryview) else a for a in arguments)))
             return {"create": self.opened, "write": 3}.get(name)

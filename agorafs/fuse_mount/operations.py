@@ -9,6 +9,7 @@ meanwhile. Both are leaves.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from agorafs.errors import AgoraFSError
 from agorafs.vfs import FileSystem
+from agorafs.vfs.aside import Caller
 from agorafs.vfs.attr import Attr
 from agorafs.vfs.errno_map import outcome_of
 
@@ -127,6 +129,15 @@ class Operations:
             self._fuse = None
         self._config = None
 
+    def caller(self) -> Caller:
+        """Return who asks for the operation under way."""
+        uid, _, pid = self._binding.fuse_get_context()
+        session = 0
+        if pid > 0:  # 0: a process of another namespace
+            with contextlib.suppress(OSError):
+                session = os.getsid(pid)
+        return Caller(uid, session)
+
     def limit_belief(self) -> None:
         """Let the kernel keep no attribute while a stale handle is open (see the package's docstring).
 
@@ -225,11 +236,11 @@ class Operations:
 
     @_translated
     def open(self, path: str, flags: int) -> int:
-        return self.filesystem.open(path, flags, after_lookup=True).handle
+        return self.filesystem.open(path, flags, after_lookup=True, caller=self.caller).handle
 
     @_translated
     def create(self, path: str, mode: int, fi: Any = None) -> int:
-        return self.filesystem.create(path).handle
+        return self.filesystem.create(path, caller=self.caller).handle
 
     @_translated
     def read(self, path: str | None, size: int, offset: int, handle: int) -> bytes:

@@ -117,16 +117,26 @@ def tuned(binding: Any) -> Any:
         # the bytes of files
 
         def open(self, path: bytes, file_info: Any) -> int:
-            filesystem = self.operations.filesystem
+            operations = self.operations
             flags = file_info.contents.flags
             return self._open(
-                "open", path, file_info, lambda text: filesystem.open(text, flags, after_lookup=True)
+                "open",
+                path,
+                file_info,
+                lambda text: operations.filesystem.open(
+                    text, flags, after_lookup=True, caller=operations.caller
+                ),
             )
 
         def create(self, path: bytes, mode: int, file_info: Any) -> int:
-            filesystem = self.operations.filesystem
+            operations = self.operations
             flags = file_info.contents.flags
-            return self._open("create", path, file_info, lambda text: filesystem.create(text, flags))
+            return self._open(
+                "create",
+                path,
+                file_info,
+                lambda text: operations.filesystem.create(text, flags, caller=operations.caller),
+            )
 
         def _open(self, what: str, path: bytes, file_info: Any, call: Callable[[str], Opened]) -> int:
             text = _text(path)

@@ -6,27 +6,31 @@ because programs open for writing what they only read (``sources``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from agorafs.client.records import Datafile
-from agorafs.tree.listing import DirKey
+from agorafs.tree.listing import DirKey, Special
 from agorafs.tree.tree import Node, Tree
 from agorafs.uploads.nodes import LocalNode
 from agorafs.vfs import rules
+from agorafs.vfs.aside import Aside
 from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, Attr, FileType, permissions
-from agorafs.vfs.dot_agora import Aside
 from agorafs.vfs.merged import Local, Merged
 
 
 class Attributes:
     """See the module docstring. No state of its own."""
 
-    def __init__(self, tree: Tree, merged: Merged, *, umask: int, started_ns: int) -> None:
-        """*started_ns* is the time shown where the archive knows none."""
+    def __init__(
+        self, tree: Tree, merged: Merged, *, umask: int, started_ns: int, special: Callable[[Node], Aside]
+    ) -> None:
+        """*started_ns* is the time shown where the archive knows none; *special* makes virtual files."""
         self._tree = tree
         self._merged = merged
         self._umask = umask
         self._started_ns = started_ns
+        self._special = special
 
     def of(self, found: Node | Local | Aside) -> Attr:
         """Return the attributes of *found*; no request."""
@@ -34,11 +38,13 @@ class Attributes:
             return self._of_aside(found)
         if isinstance(found, Local):
             return self.of_local(found.node, may_change=found.below.may_change)
-        known = self._merged.known(found)
         target = found.entry.target
+        if isinstance(target, Special):
+            return self._of_aside(self._special(found))
+        known = self._merged.known(found)
         if isinstance(target, DirKey):
             file_type, size = FileType.DIRECTORY, DIRECTORY_SIZE_BYTES
-            may_change = found.may_change and target.area in rules.CHANGEABLE_AREAS
+            may_change = target.area in rules.CHANGEABLE_AREAS and (found.may_change or found.project is None)
         elif isinstance(target, Datafile):
             file_type, size, may_change = FileType.FILE, target.size, found.may_change
         else:
@@ -61,7 +67,7 @@ class Attributes:
         return Attr(node.ino, file_type, node.size, node.mtime_ns, bits, may_grow=True)
 
     def _of_aside(self, aside: Aside) -> Attr:
-        bits = permissions(aside.file_type, may_change=False, umask=self._umask)
+        bits = permissions(aside.file_type, may_change=aside.can_write, umask=self._umask)
         mtime_ns = self._started_ns if aside.mtime_ns is None else aside.mtime_ns
         return Attr(aside.ino, aside.file_type, aside.size, mtime_ns, bits)
 

@@ -18,7 +18,6 @@ the look at it and the change of it is looked at again (``_ATTEMPTS``).
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,6 +52,7 @@ from agorafs.vfs import rules
 from agorafs.vfs.handles import HandleTable
 from agorafs.vfs.hidden import Hidden, is_hidden_name
 from agorafs.vfs.merged import Found, Local, Merged, anchor_of, is_directory
+from agorafs.vfs.objects import Objects
 from agorafs.vfs.whiteouts import Whiteouts
 
 # How often a node is looked at again that was stored or vanished while it was to be changed.
@@ -108,8 +108,7 @@ class Parts:
     handles: HandleTable
     writing: Writing
     open_content: Callable[[ContentRef], OpenContent]
-    resolve: Callable[[str], object]
-    readlink: Callable[[str], str]
+    objects: Objects
     forget_places: Callable[[], None]
     started_ns: int
 
@@ -127,9 +126,7 @@ class Changes:
         self._looks = parts.writing.looks
         self._server = parts.writing.server
         self._allow_delete = parts.writing.allow_delete
-        self.mountpoint: str | None = None  # set once it is known
-        self._resolve = parts.resolve
-        self._readlink = parts.readlink
+        self._objects = parts.objects
         self._forget_places = parts.forget_places
 
     # -- names ---------------------------------------------------------------------------------------
@@ -231,52 +228,15 @@ class Changes:
 
     def _linked(self, path: str, text: str) -> Node:
         """Return what a link *path* with *text* would lead to; the last step may itself be a link."""
-        done = [part for part in path.split("/") if part][:-1]
-        waiting = text.split("/")
-        if text.startswith("/"):
-            done, waiting = [], self._inside(path, text)
-        for _ in range(100):
-            if not waiting:
-                break
-            part = waiting.pop(0)
-            if part == ".." and not done:
-                waiting = self._inside(path, "/".join([self.mountpoint or "", "..", *waiting]))
-            elif part == "..":
-                done.pop()
-            elif part not in ("", "."):
-                done.append(part)
-                here = "/" + "/".join(done)
-                found = self._look(path, here)
-                if not waiting and isinstance(found, Node):
-                    return found
-                is_link = not isinstance(found, Local) and (
-                    not isinstance(found, Node) or rules.is_link(found)
-                )
-                if is_link:
-                    with contextlib.suppress(NotFound):
-                        waiting = [*self._readlink(here).split("/"), *waiting]
-                        done.pop()
-        found = self._look(path, "/" + "/".join(done))
+        try:
+            found = self._objects.follow([part for part in path.split("/") if part][:-1], text)
+        except NotFound as error:
+            raise NotPermitted(f"{path}: a link to what does not exist can not be stored: {error}") from None
+        except NotPermitted as error:
+            raise NotPermitted(f"{path}: a link can not be stored in the archive: {error}") from None
         if isinstance(found, Node):
             return found
         raise NotPermitted(f"{path}: {text} is not (yet) stored in the archive, which can not link to it")
-
-    def _look(self, path: str, target: str) -> object:
-        try:
-            return self._resolve(target)
-        except (NotFound, NotADirectory):
-            raise NotPermitted(
-                f"{path}: a link to {target}, which does not exist, can not be stored"
-            ) from None
-
-    def _inside(self, path: str, text: str) -> list[str]:
-        """Return the names below the mount point that the absolute path *text* has."""
-        mountpoint = self.mountpoint
-        if mountpoint is not None:
-            target = os.path.normpath(text)
-            if target == mountpoint or target.startswith(f"{mountpoint.rstrip('/')}/"):
-                return target[len(mountpoint.rstrip("/")) :].split("/")
-        raise NotPermitted(f"{path}: a link that leads out of this mount can not be stored in the archive")
 
     # -- removing ------------------------------------------------------------------------------------
 

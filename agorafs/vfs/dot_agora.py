@@ -20,80 +20,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import Kind, RemoteRef, Series
 from agorafs.clock import Clock
-from agorafs.errors import NotADirectory, NotFound
-from agorafs.tree.inodes import hashed_inode
+from agorafs.errors import NotADirectory, NotFound, PermissionDenied
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
-from agorafs.vfs.attr import DIRECTORY_SIZE_BYTES, FileType
-from agorafs.vfs.dot_uploads import Directory, DotUploads, Held
-from agorafs.vfs.handles import Source
+from agorafs.vfs.aside import Aside, Held, Part, directory, inode_below
+from agorafs.vfs.dot_uploads import Directory, DotUploads
 from agorafs.vfs.import_template import template, vendor_name
 
 BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
 
 _ABOUT = ("info.json", "path")
 _IMPORT = "import.json"
-
-
-class AsideEntry(NamedTuple):
-    """A name in a directory below ``.agora``: what is known of it without a request."""
-
-    name: str
-    file_type: FileType
-    ino: int
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """A file, directory or link below ``.agora``.
-
-    Exactly one is set: ``entries`` of a directory, ``content`` or ``held`` of a file, ``link`` text.
-    """
-
-    ino: int
-    entries: tuple[AsideEntry, ...] | None = None
-    content: bytes | None = None
-    held: Held | None = None
-    link: str | None = None
-
-    @property
-    def file_type(self) -> FileType:
-        if self.entries is not None:
-            return FileType.DIRECTORY
-        return FileType.FILE if self.link is None else FileType.LINK
-
-    @property
-    def size(self) -> int:
-        """What ``stat`` calls the size."""
-        if self.content is not None:
-            return len(self.content)
-        if self.held is not None:
-            return self.held.size
-        return DIRECTORY_SIZE_BYTES if self.link is None else len(self.link.encode(errors="surrogateescape"))
-
-    @property
-    def mtime_ns(self) -> int | None:
-        """When it was last changed, None where that means nothing."""
-        return None if self.held is None else self.held.mtime_ns
-
-    def open(self) -> Source | bytes:
-        """Return what a file's bytes are read from.
-
-        Raises:
-            NotFound: It is no file.
-        """
-        if self.content is not None:
-            return self.content
-        if self.held is None:
-            raise NotFound("a link below .agora is not a file")
-        return self.held.open()
 
 
 class DotAgora:
@@ -108,6 +51,7 @@ class DotAgora:
         clock: Clock,
         vendors: Callable[[], Mapping[int, str]] = dict,
         uploads: DotUploads | None = None,
+        parts: Sequence[Part] = (),
         max_kept: int = 1000,
     ) -> None:
         """Build it; no request.
@@ -116,9 +60,11 @@ class DotAgora:
             describe: Asks the archive for all it says about an object.
             vendors: Asks it for the names of the makers of scanners, by id.
             uploads: What is on its way; None on a mount that never writes.
+            parts: What else there is.
         """
         self._tree = tree
         self._uploads = uploads
+        self._parts = tuple(parts)
         self._descriptions: ListingCache[RemoteRef, Mapping[str, Any]] = ListingCache(
             lambda ref: Fetched(describe(ref)),
             freshness=freshness,
@@ -153,7 +99,7 @@ class DotAgora:
                 if is_root:
                     below += ["by-id", "uploads"] if self._uploads is not None else ["by-id"]
                 files = _ABOUT if _exam_of(base) is None else (*_ABOUT, _IMPORT)
-                return _directory(base, rest, files=files, directories=below)
+                return self._beside(base, base, rest, files, below)
             case ["info.json"] | ["path"]:
                 return self._about(base, ino, rest)
             case ["import.json"] if _exam_of(base) is not None:
@@ -164,7 +110,10 @@ class DotAgora:
                 return _directory(base, rest, directories=self._file_names(base))
             case ["entries", name, *inner]:
                 node = self._file_entry(base, name)
-                return _directory(base, rest, files=_ABOUT) if not inner else self._about(node, ino, inner)
+                if not inner:
+                    return self._beside(base, node, rest, _ABOUT, ())
+                found = self._of_parts(node, inner, is_root=False)
+                return self._about(node, ino, inner) if found is None else found
             case ["by-id"] if is_root:
                 return _directory(base, rest, directories=[kind.value for kind in BY_ID_KINDS])
             case ["by-id", kind] if is_root and kind in BY_ID_KINDS:
@@ -172,19 +121,71 @@ class DotAgora:
             case ["by-id", kind, number] if is_root and kind in BY_ID_KINDS and _is_id(number):
                 place = self._places.load(RemoteRef(Kind(kind), int(number)))
                 return Aside(ino, link="../../../" + "/".join(place))
-        raise NotFound(f"{base.path.rstrip('/')}/{DOT_AGORA}/{'/'.join(rest)} does not exist")
+        found = self._of_parts(base, rest, is_root=is_root)
+        if found is None:
+            raise NotFound(f"{base.path.rstrip('/')}/{DOT_AGORA}/{'/'.join(rest)} does not exist")
+        return found
+
+    def make(self, base: Node, rest: Sequence[str]) -> Aside:
+        """Return what ``open`` with ``O_CREAT`` is to open as ``BASE/.agora/REST``, which is not there.
+
+        Raises:
+            PermissionDenied: No file can be made there.
+        """
+        node, inner = self._about_what(base, rest)
+        for part in self._parts:
+            made = part.make(node, inner)
+            if made is not None:
+                return made
+        raise PermissionDenied(f"{base.path}: no file can be made below {DOT_AGORA} there")
+
+    def remove(self, base: Node, rest: Sequence[str]) -> None:
+        """``unlink`` of ``BASE/.agora/REST``.
+
+        Raises:
+            PermissionDenied: It can not be removed.
+        """
+        node, inner = self._about_what(base, rest)
+        if not any(part.remove(node, inner) for part in self._parts):
+            raise PermissionDenied(f"{base.path}: what is below {DOT_AGORA} can not be removed there")
 
     def refresh(self) -> None:
         """Forget what was learnt."""
+        for part in self._parts:
+            part.refresh()
         self._descriptions.invalidate_all()
         self._vendors.invalidate_all()
         self._places.invalidate_all()
 
     def close(self) -> None:
         """End the background threads."""
+        for part in self._parts:
+            part.close()
         self._descriptions.close()
         self._vendors.close()
         self._places.close()
+
+    def _beside(
+        self, base: Node, node: Node, rest: Sequence[str], files: Sequence[str], directories: Sequence[str]
+    ) -> Aside:
+        """The directory ``BASE/.agora/REST``, which is about *node*."""
+        names = [part.names(node, is_root=node.parent is None) for part in self._parts]
+        return _directory(
+            base,
+            rest,
+            files=[*files, *(name for one in names for name in one.files)],
+            directories=[*directories, *(name for one in names for name in one.directories)],
+        )
+
+    def _about_what(self, base: Node, rest: Sequence[str]) -> tuple[Node, Sequence[str]]:
+        """Return the node that ``BASE/.agora/REST`` is about, and what is left of *rest* beside it."""
+        if len(rest) > 2 and rest[0] == "entries":
+            return self._file_entry(base, rest[1]), rest[2:]
+        return base, rest
+
+    def _of_parts(self, node: Node, rest: Sequence[str], *, is_root: bool) -> Aside | None:
+        found = (part.resolve(node, rest, is_root=is_root) for part in self._parts)
+        return next((aside for aside in found if aside is not None), None)
 
     def _about(self, node: Node, ino: int, rest: Sequence[str]) -> Aside:
         """The two files that say what *node* is."""
@@ -254,15 +255,13 @@ def _json(about: Mapping[str, Any]) -> bytes:
 
 
 def _inode(base: Node, rest: Sequence[str]) -> int:
-    return hashed_inode(DOT_AGORA, str(base.entry.ino), *rest)
+    return inode_below(base.entry.ino, rest)
 
 
 def _directory(
     base: Node, rest: Sequence[str], *, files: Iterable[str] = (), directories: Iterable[str] = ()
 ) -> Aside:
-    found = [(name, FileType.FILE) for name in files] + [(name, FileType.DIRECTORY) for name in directories]
-    entries = (AsideEntry(name, file_type, _inode(base, [*rest, name])) for name, file_type in found)
-    return Aside(_inode(base, rest), entries=tuple(entries))
+    return directory(lambda below: _inode(base, [*rest, *below]), files=files, directories=directories)
 
 
 def _is_id(text: str) -> bool:

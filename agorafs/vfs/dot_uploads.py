@@ -32,6 +32,7 @@ from agorafs.clock import Clock
 from agorafs.errors import NotADirectory, NotFound
 from agorafs.uploads.nodes import LocalNode
 from agorafs.uploads.values import Anchor
+from agorafs.vfs.aside import Held
 from agorafs.vfs.handles import Source
 
 _KEPT_S = 1.0  # so that a walk over 10,000 files does not gather them 10,000 times
@@ -60,16 +61,6 @@ class BatchReport(Protocol):
     def batch_files(self, batch_id: int) -> Sequence[tuple[str, Path]]:
         """Target path and content of each file that a batch carries."""
         ...
-
-
-class Held(Protocol):
-    """The bytes of a file that may be too large to be held in memory."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
-    def open(self) -> Source: ...
 
 
 class Directory(NamedTuple):

@@ -23,6 +23,7 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from agorafs.cache.content import ContentCache, OpenContent
 from agorafs.client.records import Datafile
@@ -36,15 +37,14 @@ from agorafs.errors import (
     StaleHandle,
     StaleLookup,
 )
-from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node
 from agorafs.uploads.nodes import LocalNode, Place
 from agorafs.uploads.uploads import Uploads
 from agorafs.uploads.values import Replaced
 from agorafs.vfs import rules
+from agorafs.vfs.aside import NOBODY, Aside, Caller
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.attributes import Attributes, as_now
-from agorafs.vfs.dot_agora import Aside
 from agorafs.vfs.handles import HandleTable, OpenFile, Version, Writable
 from agorafs.vfs.merged import Local, Merged
 from agorafs.vfs.sources import Archived, Lent, fill_from
@@ -87,7 +87,7 @@ class Files:
         self._resolve = resolve
         self._doubt = doubt
 
-    def open(self, path: str, flags: int, *, after_lookup: bool) -> Opened:
+    def open(self, path: str, flags: int, *, after_lookup: bool, caller: Callable[[], Caller]) -> Opened:
         """``open(2)``; see ``FileSystem.open``."""
         is_writing = wants_writing(flags)
         for _ in range(_ATTEMPTS):
@@ -96,10 +96,7 @@ class Files:
             if attr.file_type is FileType.DIRECTORY:
                 raise IsADirectory(f"{path} is a directory")
             if isinstance(found, Aside):
-                if is_writing:
-                    raise PermissionDenied(f"{path}: what is below {DOT_AGORA} can not be changed")
-                file = OpenFile(path, attr, None, found.open())
-                return Opened(*self._handles.add(file, after_lookup=False))
+                return self.open_aside(path, found, flags, caller)
             if is_writing:
                 rules.check_found(found)
             try:
@@ -117,6 +114,21 @@ class Files:
                 if after_lookup:
                     raise
         raise NotFound(f"{path} does not exist any more")
+
+    def open_aside(self, path: str, aside: Aside, flags: int, caller: Callable[[], Caller]) -> Opened:
+        """Open a file that is made when it is opened."""
+        is_writing = wants_writing(flags)
+        if is_writing and not aside.can_write:
+            raise PermissionDenied(f"{path} can only be read")
+        source = aside.open(NOBODY if aside.talk is None else caller())
+        writable = None
+        if is_writing:
+            assert not isinstance(source, bytes) and hasattr(source, "write")
+            writable = cast(Writable, source)
+            if flags & os.O_TRUNC:
+                writable.truncate(0)
+        file = OpenFile(path, self._attributes.of(aside), None, source, writable)
+        return Opened(*self._handles.add(file, after_lookup=False))
 
     def create(self, path: str, place: Place, name: str, replaced: Replaced | None) -> Opened:
         """Make the file *path*, which is *name* in *place* and takes the place of *replaced*, and open it."""

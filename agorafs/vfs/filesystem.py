@@ -9,7 +9,8 @@ What holds
     * The names that desktops probe for never wait.
     * What was written is there under its name from ``open`` on (``vfs.merged``); what can not be changed is refused
       before any byte is taken, with a reason that can be read back as ``user.agora.error`` (``vfs.rules``,
-      ``vfs.changes``, ``vfs.renames``). A mount without ``Writing``, or a read-only one, refuses every change.
+      ``vfs.changes``, ``vfs.renames``, ``vfs.views``). A mount without ``Writing``, or a read-only one, refuses
+      every change.
     * Permissions, owners, and attributes that the archive has nothing for are taken and dropped: no copy fails for
       them, and none reaches the server.
 
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from agorafs.cache.content import ContentCache
@@ -40,20 +41,24 @@ from agorafs.errors import (
     ReadOnly,
     StaleLookup,
 )
-from agorafs.tree.listing import DirKey
+from agorafs.tree.listing import Area, DirKey, Special
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import xattrs
+from agorafs.vfs.aside import NOBODY, Aside, Caller
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.attributes import Attributes, as_now
 from agorafs.vfs.changes import Changes, Parts, Writing
 from agorafs.vfs.complaints import Complaints
-from agorafs.vfs.dot_agora import Aside, DotAgora
+from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.files import Files, Opened, wants_writing
 from agorafs.vfs.handles import HandleTable, OpenFile
 from agorafs.vfs.hidden import Hidden, is_hidden_name
 from agorafs.vfs.merged import Local, Merged
+from agorafs.vfs.objects import Objects
 from agorafs.vfs.renames import Renames
+from agorafs.vfs.views.changing import ViewChanges
+from agorafs.vfs.views.view import View
 from agorafs.vfs.whiteouts import Whiteouts
 
 # Names that file managers, indexers and version control look for in every directory. They exist only if a
@@ -100,8 +105,9 @@ class FileSystem:
         started_ns: int,
         clock: Clock = SYSTEM_CLOCK,
         writing: Writing | None = None,
+        views: Mapping[Area, View] | None = None,
     ) -> None:
-        """*started_ns* is the time shown where the archive knows none."""
+        """*started_ns* is the time shown where the archive knows none; *views* are the areas that have one."""
         self._tree = tree
         self._contents = contents
         self._dot_agora = dot_agora
@@ -112,7 +118,11 @@ class FileSystem:
         whiteouts = Whiteouts(clock, self._complaints.note)
         uploads = None if writing is None else writing.uploads
         self._merged = Merged(tree, uploads, whiteouts, archive_url)
-        self._attributes = Attributes(tree, self._merged, umask=umask, started_ns=started_ns)
+        self._objects = Objects(tree, self._resolve, self.readlink)
+        self._views = ViewChanges(views or {}, tree, self._objects)
+        self._attributes = Attributes(
+            tree, self._merged, umask=umask, started_ns=started_ns, special=self._views.file
+        )
         self._files = Files(
             self._merged,
             self._attributes,
@@ -133,8 +143,7 @@ class FileSystem:
                 self._handles,
                 writing,
                 contents.open,
-                self._resolve,
-                self.readlink,
+                self._objects,
                 dot_agora.refresh,
                 started_ns,
             )
@@ -145,6 +154,11 @@ class FileSystem:
     def merged(self) -> Merged:
         """The archive and the local nodes as one tree."""
         return self._merged
+
+    @property
+    def objects(self) -> Objects:
+        """Which objects paths mean."""
+        return self._objects
 
     # -- looking -------------------------------------------------------------------------------------
 
@@ -157,6 +171,8 @@ class FileSystem:
         if handle is not None:
             file = self._handles.get(handle)
             file.require_fresh()
+            if file.node is None and file.writable is not None and file.version is None:
+                return replace(file.attr, size=file.writable.size)
             return file.attr if file.node is None else as_now(file.attr, file.node)
         hidden = self._hidden(path)
         if hidden is not None:
@@ -247,20 +263,29 @@ class FileSystem:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def open(self, path: str, flags: int = os.O_RDONLY, *, after_lookup: bool = False) -> Opened:
+    def open(
+        self,
+        path: str,
+        flags: int = os.O_RDONLY,
+        *,
+        after_lookup: bool = False,
+        caller: Callable[[], Caller] = lambda: NOBODY,
+    ) -> Opened:
         """Open the file *path*; no request.
 
         Args:
             after_lookup: The caller goes by the attributes that ``getattr`` gave last, as a kernel does.
+            caller: Who it is; asked only where it matters.
 
         Raises:
             StaleLookup: *after_lookup*, and those attributes were of another version than would be opened.
         """
         if not wants_writing(flags):
-            return self._files.open(path, flags, after_lookup=after_lookup)
-        self._changing(path, "opening it for writing")
+            return self._files.open(path, flags, after_lookup=after_lookup, caller=caller)
+        if not self._is_control(path):
+            self._changing(path, "opening it for writing")
         with self._explaining(path):
-            return self._files.open(path, flags, after_lookup=after_lookup)
+            return self._files.open(path, flags, after_lookup=after_lookup, caller=caller)
 
     def read_into(self, handle: int, offset: int, view: memoryview) -> int:
         """Fill *view* from *offset* on; return how many bytes there were. Fewer than asked means end of file."""
@@ -278,12 +303,17 @@ class FileSystem:
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def create(self, path: str, flags: int = os.O_RDWR) -> Opened:
+    def create(
+        self, path: str, flags: int = os.O_RDWR, *, caller: Callable[[], Caller] = lambda: NOBODY
+    ) -> Opened:
         """``open`` with ``O_CREAT``: make the file *path* and open it; open what is there meanwhile."""
         changes = self._changing(path, "creating a file")
         with self._explaining(path):
             for _ in range(_ATTEMPTS):
                 try:
+                    made = self._make_aside(path)
+                    if made is not None:
+                        return self._files.open_aside(path, made, flags, caller)
                     place, name = changes.free_place(path)
                     replaced = changes.predecessor(place, name)
                     with contextlib.suppress(NotFound):  # the place has just become a folder of the server
@@ -295,7 +325,7 @@ class FileSystem:
                 except AlreadyExists:
                     if flags & os.O_EXCL:
                         raise
-                    return self.open(path, flags & ~os.O_CREAT)
+                    return self.open(path, flags & ~os.O_CREAT, caller=caller)
             raise NotFound(f"{path}: its directory is gone")
 
     def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
@@ -380,13 +410,15 @@ class FileSystem:
         """``mkdir``."""
         changes = self._changing(path, "creating a directory")
         with self._explaining(path):
-            changes.make_directory(path)
+            if not self._views.make_directory(path):
+                changes.make_directory(path)
 
     def make_link(self, path: str, text: str) -> None:
         """``symlink``: make *path* a link with the target *text*."""
         changes = self._changing(path, "creating a symbolic link")
         with self._explaining(path):
-            changes.make_link(path, text)
+            if not self._views.make_link(path, text):
+                changes.make_link(path, text)
 
     def refuse_to_make(self, path: str, what: str) -> NoReturn:
         """Refuse to make something that the archive has nothing like: a hard link, a device."""
@@ -398,20 +430,26 @@ class FileSystem:
         """``unlink``."""
         changes = self._changing(path, "removing a file")
         with self._explaining(path):
-            changes.remove_file(path)
+            base = self._beside(path)
+            if base is not None:
+                self._dot_agora.remove(*base)
+            elif not self._views.remove(path):
+                changes.remove_file(path)
 
     def remove_directory(self, path: str) -> None:
         """``rmdir``."""
         changes = self._changing(path, "removing a directory")
         with self._explaining(path):
-            changes.remove_directory(path)
+            if not self._views.remove_directory(path):
+                changes.remove_directory(path)
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """``renameat2``."""
         self._changing(old, "renaming")
         assert self._renames is not None
         with self._explaining(old):
-            self._renames.rename(old, new, flags)
+            if not self._views.rename(old, new, flags):
+                self._renames.rename(old, new, flags)
 
     def refuse_change(self, path: str, what: str) -> NoReturn:
         """Refuse a change of *path*, as on a read-only file system."""
@@ -451,8 +489,7 @@ class FileSystem:
 
     def mounted_at(self, mountpoint: str) -> None:
         """Learn where absolute links lead inside."""
-        if self._changes is not None:
-            self._changes.mountpoint = mountpoint
+        self._objects.mountpoint = mountpoint
 
     def refresh(self, path: str | None) -> list[str]:
         """Forget what is known of *path* and below (None: everything); return paths that may look different."""
@@ -488,13 +525,43 @@ class FileSystem:
     # -- how -----------------------------------------------------------------------------------------
 
     def _resolve(self, path: str) -> Node | Local | Aside:
+        base = self._beside(path)
+        if base is not None:
+            return self._dot_agora.resolve(*base)
+        found = self._resolve_plain(path, _parts(path))
+        if isinstance(found, Node) and isinstance(found.entry.target, Special):
+            return self._views.file(found)
+        return found
+
+    def _beside(self, path: str) -> tuple[Node, list[str]] | None:
+        """Return the directory and the rest of a path below ``.agora``, None for others."""
         parts = _parts(path)
-        if DOT_AGORA in parts:
-            at = parts.index(DOT_AGORA)
-            base = self._merged.resolve(parts[:at])
-            if isinstance(base, Local):
-                raise NotFound(f"{path} does not exist: {base.path} is not stored yet")
-            return self._dot_agora.resolve(base, parts[at + 1 :])
+        if DOT_AGORA not in parts:
+            return None
+        at = parts.index(DOT_AGORA)
+        base = self._merged.resolve(parts[:at])
+        if isinstance(base, Local):
+            raise NotFound(f"{path} does not exist: {base.path} is not stored yet")
+        return base, parts[at + 1 :]
+
+    def _make_aside(self, path: str) -> Aside | None:
+        """Return what ``O_CREAT`` makes where files are not uploads, None elsewhere."""
+        base = self._beside(path)
+        if base is None:
+            return self._views.make_file(path)
+        if not base[1]:
+            return None  # the name itself is refused like other names that nothing can have
+        with contextlib.suppress(NotFound):
+            self._dot_agora.resolve(*base)
+            raise AlreadyExists(f"{path} exists already")
+        return self._dot_agora.make(*base)
+
+    @staticmethod
+    def _is_control(path: str) -> bool:
+        """Tell whether *path* is written by who asks something, which is allowed where nothing can be changed."""
+        return path.endswith(f"/{DOT_AGORA}/control")
+
+    def _resolve_plain(self, path: str, parts: list[str]) -> Node | Local:
         if parts and _is_probed(parts[-1]) and self._merged.is_known_missing(parts):
             raise NotFound(f"{path} does not exist")
         return self._merged.resolve(parts)

@@ -23,7 +23,12 @@ from agorafs.vfs.merged import Found, Local, anchor_of, is_directory
 
 # Directories in which something can be made, removed or renamed, as far as role and locks allow: for their
 # permission bits. What exactly is decided when it is asked for.
-CHANGEABLE_AREAS = frozenset({Area.FOLDER, Area.EXAM, Area.SERIES, Area.DATASET, Area.PROJECT_EXAMS})
+CHANGEABLE_AREAS = frozenset(
+    {
+        Area.FOLDER, Area.EXAM, Area.SERIES, Area.DATASET, Area.PROJECT_EXAMS,
+        Area.PROJECTS, Area.TAGS, Area.TAG, Area.TASKS, Area.TASK, Area.TRASH,
+    }
+)  # fmt: skip
 
 
 def check_name(name: str) -> None:

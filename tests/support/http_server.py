@@ -251,6 +251,8 @@ class ScriptedServer:
     def _serve(self, sock: socket.socket, number: int) -> None:
         # A client that gives up is part of most tests.
         with contextlib.suppress(OSError), sock:
+            # Otherwise a body may wait for the acknowledgement of its head, and a reset after it drop it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             with sock, sock.makefile("rb") as stream:

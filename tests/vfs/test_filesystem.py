@@ -345,7 +345,7 @@ def test_modes_come_from_the_lock_and_the_role(filesystem, archive):
         "/projects/Seen/folders": "0o555",
         "/projects/Seen/folders/x": "0o444",
         "/projects/Seen/exams/E": "0o555",
-        "/projects": "0o555",
+        "/projects": "0o755",  # projects can be made
     }
 
 

@@ -1,0 +1,1 @@
+"""Directories that are made of what the archive knows, and not of files: see ``view``."""
