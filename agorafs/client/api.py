@@ -116,22 +116,37 @@ class Client:
 
     def version(self, *, deadline_s: float | None = None) -> ServerVersion:
         """GET v1/version/ (Python, Go). Go calls it without credentials, Python with; so both are tried."""
+        path, data = self._asked_version(deadline_s)
+        return self._parsed(path, ServerVersion.from_json, data)
+
+    def describe_server(self) -> Mapping[str, Any]:
+        """The same answer as it is: the connector's ``ping`` looks for the key ``server`` in it."""
+        return parse_object(self._asked_version(None)[1], "version")
+
+    def _asked_version(self, deadline_s: float | None) -> tuple[str, Any]:
         path = "/api/v1/version/"
         try:
-            data = self.transport.get_json(path, deadline_s=deadline_s, is_authenticated=False)
+            return path, self.transport.get_json(path, deadline_s=deadline_s, is_authenticated=False)
         except (NotAuthenticated, PermissionDenied):
-            data = self.transport.get_json(path, deadline_s=deadline_s)
-        return self._parsed(path, ServerVersion.from_json, data)
+            return path, self.transport.get_json(path, deadline_s=deadline_s)
 
     def current_user(self, *, deadline_s: float | None = None) -> User:
         """GET v1/user/current/ (Python). Its answer is told from others by the key ``institution``."""
+        path, data = self._asked_current_user(deadline_s)
+        return self._parsed(path, User.from_json, data)
+
+    def describe_me(self) -> Mapping[str, Any]:
+        """The same answer as it is."""
+        return self._asked_current_user(None)[1]
+
+    def _asked_current_user(self, deadline_s: float | None) -> tuple[str, Mapping[str, Any]]:
         path = "/api/v1/user/current/"
         data = self.transport.get_json(path, deadline_s=deadline_s)
         if not isinstance(data, Mapping) or "institution" not in data:
             raise ProtocolError(
                 f"{self.transport.base_url.join(path)}: the answer is not an Agora user; is this an Agora server?"
             )
-        return self._parsed(path, User.from_json, data)
+        return path, data
 
     def vendors(self) -> dict[int, str]:
         """GET v1/scannervendor/ (Python): the names of the makers of scanners, by id."""
