@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agorafs.sandbox.auth import User
@@ -23,6 +24,7 @@ from agorafs.sandbox.switches import Switches
 if TYPE_CHECKING:
     from agorafs.sandbox.imports import Imports
     from agorafs.sandbox.store import Store
+    from agorafs.sandbox.tasks.runs import TaskRuns
 
 Json = Any
 Row = sqlite3.Row
@@ -58,11 +60,12 @@ NO_CONTENT = Answer(204)
 
 
 class ContentAnswer(NamedTuple):
-    """The bytes of a datafile."""
+    """The bytes of a datafile, or those at *path*."""
 
     sha1: str
     size: int
     mime_type: str
+    path: Path | None = None
 
 
 Handler = Callable[["Call"], "Answer | ContentAnswer"]
@@ -87,6 +90,7 @@ class Call:
     store: Store
     switches: Switches
     imports: Imports
+    tasks: TaskRuns
     db: sqlite3.Connection
     user: User | None
     version: int

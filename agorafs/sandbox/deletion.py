@@ -161,7 +161,12 @@ def _take_project_along(call: Call, project: int, entry: int) -> None:
         (project,),
     )
     db.execute("DELETE FROM tag_definition WHERE project = ?", (project,))
-    db.execute("DELETE FROM membership WHERE project = ?", (project,))
+    db.execute(
+        "DELETE FROM task_part WHERE task IN (SELECT id FROM task WHERE project = ?)",
+        (project,),
+    )
+    for table in ("task", "script_task", "host", "membership"):
+        db.execute(f"DELETE FROM {table} WHERE project = ?", (project,))
     db.execute("DELETE FROM project WHERE id = ?", (project,))
 
 
@@ -178,7 +183,8 @@ def delete_finally(call: Call, entry: int) -> None:
             (entry,),
         )
     ]
-    db.execute("DELETE FROM datafile WHERE dataset IN (SELECT id FROM dataset WHERE trash = ?)", (entry,))
+    for table in ("datafile", "workbook"):
+        db.execute(f"DELETE FROM {table} WHERE dataset IN (SELECT id FROM dataset WHERE trash = ?)", (entry,))
     for content_type, table in _TABLES.items():
         gone = f"(SELECT id FROM {table} WHERE trash = ?)"
         db.execute(
@@ -195,6 +201,7 @@ def delete_finally(call: Call, entry: int) -> None:
             db.execute(
                 f"DELETE FROM relation WHERE {side}_type = ? AND {side}_id IN {gone}", (content_type, entry)
             )
+    db.execute("DELETE FROM task_result WHERE folder IN (SELECT id FROM folder WHERE trash = ?)", (entry,))
     for table in ("folder_item", "dataset", "series", "exam", "patient", "folder"):
         db.execute(f"DELETE FROM {table} WHERE trash = ?", (entry,))
     db.execute("DELETE FROM trash_entry WHERE id = ?", (entry,))

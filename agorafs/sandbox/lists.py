@@ -13,19 +13,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from agorafs.sandbox.calls import Answer, ApiError, Call, Json, Row
 
-Serialise = Callable[[Sequence[Row]], list[Json]]
+_Entry = TypeVar("_Entry", Row, Mapping[str, Any])
+Serialise = Callable[[Sequence[_Entry]], list[Json]]
 Test = Callable[[Any], bool]
 
 _PAGING = ("limit", "offset", "page", "no_page")
 
 
 def answer_list(
-    call: Call, rows: Iterable[Row], serialise: Serialise, *, fields: Mapping[str, str] | None = None
+    call: Call,
+    rows: Iterable[_Entry],
+    serialise: Serialise[_Entry],
+    *,
+    fields: Mapping[str, str] | None = None,
 ) -> Answer:
     """Answer *rows* (in their order) as a page; only the rows of the page are serialised.
 
@@ -46,7 +51,7 @@ def answer_list(
     return Answer(200, body)
 
 
-def answer_bare(rows: Iterable[Row], serialise: Serialise) -> Answer:
+def answer_bare(rows: Iterable[_Entry], serialise: Serialise[_Entry]) -> Answer:
     """Answer all *rows* as a bare list."""
     return Answer(200, serialise(list(rows)))
 

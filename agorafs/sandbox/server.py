@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -29,10 +31,12 @@ from agorafs.sandbox.control import Control, RecordedRequest, Recorder
 from agorafs.sandbox.endpoints import ROUTES
 from agorafs.sandbox.faults import Fault
 from agorafs.sandbox.imports import UPLOADING, Imports
+from agorafs.sandbox.request_log import LoggedRequest, RequestLog
 from agorafs.sandbox.responses import ContentResponse, bytes_in_pieces, send_faulty
 from agorafs.sandbox.routing import Match, Router, split_path
 from agorafs.sandbox.store import Store
 from agorafs.sandbox.switches import Switches
+from agorafs.sandbox.tasks.runs import TaskRuns
 
 _T = TypeVar("_T")
 
@@ -45,6 +49,14 @@ _GARBAGE = b'{"count": 3, "results": [{"id": 1, "na'
 _LOGIN_PAGE = (
     b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in</form></body></html>"
 )
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What the log says of a request besides the request: when it came (monotonic seconds), and from whom."""
+
+    started: float
+    user: str | None = None
 
 
 class Sandbox:
@@ -73,7 +85,9 @@ class Sandbox:
         self.users = accounts.ensure_users(self.store)
         self.control_token = accounts.control_token(self.store)
         self.imports = Imports(self.store, self.switches)
+        self.tasks = TaskRuns(self.store, self.switches)
         self.recorder = Recorder()
+        self._log = RequestLog(directory)
         self._router = Router(ROUTES)
         self._port = port
         self._tls = tls
@@ -90,7 +104,8 @@ class Sandbox:
         return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Listen, and take up imports an earlier run left. Raises OSError when the port is in use."""
+        """Listen, take up imports an earlier run left, end its tasks. Raises OSError when the port is in use."""
+        await asyncio.to_thread(self.tasks.start)  # before anybody can ask what became of a run
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         Control(self.store, self.switches, self.recorder, self.control_token).add_to(application)
         application.router.add_route("*", "/{tail:.*}", self._handle)
@@ -102,7 +117,7 @@ class Sandbox:
         await asyncio.to_thread(self.imports.start)
 
     async def stop(self) -> None:
-        """Stop listening, finish the running import, close the data directory."""
+        """Stop listening, finish the running import, end what tasks run, close the data directory."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -111,6 +126,8 @@ class Sandbox:
     def close(self) -> None:
         """Release the data directory without having served (``stop`` does it otherwise)."""
         self._requests_pool.shutdown(wait=True)  # first: a request may still hand an import over
+        self._log.close()
+        self.tasks.stop()
         self.imports.stop()
         self.store.close()
 
@@ -118,13 +135,14 @@ class Sandbox:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
+        visit = _Visit(time.monotonic())
         fault = self.switches.faults.take(request.method, path)
         response: web.StreamResponse | None = None
         try:
             if fault is not None:
                 response = await self._strike_before(request, fault)
             if response is None:
-                response = await self._answer(request, path, fault)
+                response = await self._answer(request, path, fault, visit)
             if not response.prepared:
                 await response.prepare(request)
                 await response.write_eof()
@@ -133,9 +151,11 @@ class Sandbox:
             # The client went away, or a fault cut it off. aiohttp finds the connection closed and sends nothing.
             return response or web.Response()
         finally:
-            self._record(request, path, response)
+            self._record(request, path, response, visit)
 
-    def _record(self, request: web.Request, path: str, response: web.StreamResponse | None) -> None:
+    def _record(
+        self, request: web.Request, path: str, response: web.StreamResponse | None, visit: _Visit
+    ) -> None:
         status, sent = 0, 0  # 0: the connection ended without an answer
         if response is not None:
             status = response.status
@@ -152,10 +172,24 @@ class Sandbox:
                 sent,
             )
         )
+        self._log.add(
+            LoggedRequest(
+                self.store.now(),
+                request.method,
+                path,
+                visit.user,
+                request.remote,
+                status,
+                sent,
+                time.monotonic() - visit.started,
+            )
+        )
 
-    async def _answer(self, request: web.Request, path: str, fault: Fault | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, path: str, fault: Fault | None, visit: _Visit
+    ) -> web.StreamResponse:
         try:
-            answer = await self._dispatch(request, path)
+            answer = await self._dispatch(request, path, visit)
         except ApiError as error:
             answer = Answer(error.status, error.body)
         if fault is not None and fault.kind == "drop-answer":
@@ -165,7 +199,7 @@ class Sandbox:
         if isinstance(answer, ContentAnswer):
             return ContentResponse(
                 answer,
-                self.store.contents.path(answer.sha1),
+                answer.path or self.store.contents.path(answer.sha1),
                 ranges=self.switches.is_on("ranges"),
                 fault=fault if fault is not None and fault.kind in _BODY_FAULTS else None,
             )
@@ -179,9 +213,10 @@ class Sandbox:
             return await _damaged(request, response, body, fault)
         return response
 
-    async def _dispatch(self, request: web.Request, path: str) -> Answer | ContentAnswer:
+    async def _dispatch(self, request: web.Request, path: str, visit: _Visit) -> Answer | ContentAnswer:
         match = self._router.match("GET" if request.method == "HEAD" else request.method, path)
         user = await self._in_thread(self._authenticate, request.headers.get("Authorization"))
+        visit.user = None if user is None else user.username
         split = split_path(path)
         is_chunk = split is not None and request.method == "POST" and _is_chunk_path(split[1])
         if user is None and not (match is not None and match.route.public):
@@ -207,6 +242,7 @@ class Sandbox:
                     self.store,
                     self.switches,
                     self.imports,
+                    self.tasks,
                     db,
                     user,
                     match.version,
@@ -331,7 +367,7 @@ def _encode(body: Json) -> bytes:
 
 
 async def _read_body(request: web.Request) -> tuple[Json, Mapping[str, list[str]]]:
-    """Return the JSON body (None when there is none) and the form fields, by the content type."""
+    """Return the JSON body (None when there is none) and the form fields, by the content type; plain text is text."""
     if not request.can_read_body:
         return None, {}
     if request.content_type in ("application/x-www-form-urlencoded", "multipart/form-data"):
@@ -345,6 +381,8 @@ async def _read_body(request: web.Request) -> tuple[Json, Mapping[str, list[str]
                 form.setdefault(name, []).append(value)
         return None, form
     data = await request.read()
+    if request.content_type == "text/plain":
+        return data.decode(errors="replace"), {}
     if not data.strip():
         return None, {}
     try:

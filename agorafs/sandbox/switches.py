@@ -44,6 +44,7 @@ SWITCHES = {
         Switch("tree-datafiles", "on", _ON_OFF, "datasets in trees carry their datafiles"),
         Switch("tree", "on", _ON_OFF, "folder, exam, series and project trees exist (off: 404)"),
         Switch("downloadinfo", "on", _ON_OFF, "the listing for downloads exists (off: 404)"),
+        Switch("fulltext", "on", _ON_OFF, "searching by words exists (off: 404)"),
         Switch("exam-patient", "nested", ("nested", "int"), "patient of a single exam: object or bare id"),
         Switch("folder-items-v1", "bare", ("bare", "page"), "shape of v1/folder/{id}/items/"),
         Switch("page-default", "10", (), "entries of a page when the client asks for no limit", True),
@@ -68,6 +69,11 @@ SWITCHES = {
             "a file counts as there already when its content is at the same place, or anywhere in the project "
             "under the same name, or under any name",
         ),
+        Switch(
+            "task-speed", "1", (), "polls per state of a timeline item before the next is shown, 0: at once", True
+        ),
+        Switch("task-fail", "off", _ON_OFF, "every run of a task ends in state 3"),
+        Switch("task-hold", "off", _ON_OFF, "runs of tasks stay in state 1 until it is off again"),
         Switch("quota", "0", (), "most bytes stored and uploaded, a chunk beyond it: 403; 0: no limit", True),
         Switch("version", "7.14.6", (), "what version/ says"),
         Switch("myagora-listed", "on", _ON_OFF, "My Agora is in the list of projects"),

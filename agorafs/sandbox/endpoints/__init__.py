@@ -9,17 +9,24 @@ from __future__ import annotations
 from agorafs.sandbox.calls import Route
 from agorafs.sandbox.endpoints import (
     datasets,
+    downloads,
     exams,
     folders,
+    hosts,
     imports,
+    moving,
     parametersets,
     patients,
     projects,
+    search,
     series,
     shared,
     system,
     tags,
+    tasks,
+    timeline,
     trash,
+    workbooks,
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -35,4 +42,11 @@ ROUTES: tuple[Route, ...] = (
     *parametersets.ROUTES,
     *trash.ROUTES,
     *imports.ROUTES,
+    *tasks.ROUTES,
+    *timeline.ROUTES,
+    *hosts.ROUTES,
+    *moving.ROUTES,
+    *search.ROUTES,
+    *workbooks.ROUTES,
+    *downloads.ROUTES,
 )

@@ -1,15 +1,9 @@
-"""Series: reading, renaming, deleting, and the search expression."""
+"""Series: reading, renaming, deleting."""
 
 from __future__ import annotations
 
-import json
-import operator
-import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 from agorafs.sandbox import deletion, serialise
-from agorafs.sandbox.calls import NO_CONTENT, Answer, ApiError, Call, NotFoundError, Route, Row
+from agorafs.sandbox.calls import NO_CONTENT, Answer, ApiError, Call, NotFoundError, Route
 from agorafs.sandbox.endpoints.exams import DATASET_FIELDS, SERIES_FIELDS
 from agorafs.sandbox.lists import answer_list
 
@@ -68,80 +62,8 @@ def get_patient(call: Call) -> Answer:
     return Answer(200, serialise.patients(call, [call.patient(patient)])[0])
 
 
-# -- search ------------------------------------------------------------------------------------------
-#
-# Of the search language only this is known from examples: "parameter.NAME OP VALUE" joined by AND. That much is
-# understood; anything else is refused with a reason, because a wrong hit list is worse than none.
-
-_TERM = re.compile(r"^parameter\.(\w+)\s*(<=|>=|!=|==|=|<|>)\s*(?:'([^']*)'|\"([^\"]*)\"|([-+.\w]+))$")
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-class _Condition(NamedTuple):
-    name: str
-    compare: Callable[[Any, Any], bool]
-    wanted: float | str
-
-    def holds(self, values: list[Any]) -> bool:
-        """Say whether any of a parameter's values fulfils the condition; values of another type do not."""
-        kinds = str if isinstance(self.wanted, str) else (int, float)
-        return any(isinstance(value, kinds) and self.compare(value, self.wanted) for value in values)
-
-
-def _condition(term: str) -> _Condition:
-    match = _TERM.match(term.strip())
-    if match is None:
-        raise ApiError(400, f"Cannot understand {term.strip()!r}: expected parameter.NAME OPERATOR VALUE.")
-    name, sign, single, double, bare = match.groups()
-    wanted: float | str
-    quoted = single if single is not None else double
-    if quoted is not None:
-        wanted = quoted
-    else:
-        try:
-            wanted = float(bare)
-        except ValueError:
-            wanted = bare
-    return _Condition(name, _COMPARE[sign], wanted)
-
-
-def search_series(call: Call) -> Answer:
-    conditions = [_condition(term) for term in re.split(r"\s+AND\s+", call.argument("q") or "")]
-    rows = call.db.execute(
-        f"SELECT * FROM live_series WHERE project IN {call.visible} ORDER BY id"
-    ).fetchall()
-    hits = [row for row in rows if _matches(call, row, conditions)]
-    return answer_list(call, hits, lambda page: serialise.series(call, page))
-
-
-def _matches(call: Call, series: Row, conditions: list[_Condition]) -> bool:
-    """Compare with the parameters of a series and of its datasets."""
-    values: dict[str, list[Any]] = {}
-    for row in call.db.execute(
-        "SELECT parameters FROM parameter_set WHERE content_type = 'serie' AND object_id = ?1 UNION ALL "
-        "SELECT parameters FROM parameter_set WHERE content_type = 'dataset' AND object_id IN "
-        "(SELECT id FROM live_dataset WHERE series = ?1)",
-        (series["id"],),
-    ):
-        for parameter in json.loads(row["parameters"]):
-            value = parameter.get("Value")
-            values.setdefault(str(parameter.get("Name")), []).extend(
-                value if isinstance(value, list) else [value]
-            )
-    return all(condition.holds(values.get(condition.name, [])) for condition in conditions)
-
-
 ROUTES = (
     Route("GET", "series", list_series),
-    Route("GET", "series/search", search_series),
     Route("GET", "series/{id}", get_series),
     Route("PUT", "series/{id}", rename_series),
     Route("PATCH", "series/{id}", rename_series),

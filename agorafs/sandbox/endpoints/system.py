@@ -1,10 +1,20 @@
-"""Version, login, API keys, users, groups, vendors, roles."""
+"""Version, login, API keys, users, groups, vendors, roles, log files."""
 
 from __future__ import annotations
 
 from agorafs.sandbox import auth, objects, serialise
-from agorafs.sandbox.calls import Answer, ApiError, Call, ForbiddenError, NotFoundError, Route
+from agorafs.sandbox.calls import (
+    Answer,
+    ApiError,
+    Call,
+    ContentAnswer,
+    ForbiddenError,
+    NotFoundError,
+    Route,
+)
+from agorafs.sandbox.contents import sha1_of
 from agorafs.sandbox.lists import answer_list
+from agorafs.sandbox.request_log import log_files
 from agorafs.sandbox.store import new_api_key, new_token
 
 _TRUE_WORDS = ("true", "1", "on", "yes")
@@ -110,6 +120,29 @@ def list_roles(call: Call) -> Answer:
     return _named(call, objects.ROLES)
 
 
+def _require_administrator(call: Call) -> None:
+    if not call.me.is_superuser:
+        raise ForbiddenError
+
+
+def list_log_files(call: Call) -> Answer:
+    _require_administrator(call)
+    bodies = [
+        {"id": number, "filename": path.name, "size": path.stat().st_size}
+        for number, path in log_files(call.store.directory).items()
+    ]
+    return answer_list(call, bodies, list, fields={"id": "number", "filename": "text"})
+
+
+def get_log_file(call: Call) -> ContentAnswer:
+    """Answer a log file as it is now, which this request is not yet in."""
+    _require_administrator(call)
+    path = log_files(call.store.directory).get(call.id)
+    if path is None:
+        raise NotFoundError
+    return ContentAnswer(sha1_of(path), path.stat().st_size, "text/plain", path)
+
+
 ROUTES = (
     Route("GET", "version", get_version, public=True),
     Route("POST", "rest-auth/login", log_in, public=True),
@@ -121,5 +154,7 @@ ROUTES = (
     Route("GET", "user/{id}", get_user),
     Route("GET", "groups", list_groups),
     Route("GET", "scannervendor", list_vendors),
+    Route("GET", "logfile", list_log_files),
+    Route("GET", "logfile/{id}/content", get_log_file),
     Route("GET", "projectrole", list_roles),
 )

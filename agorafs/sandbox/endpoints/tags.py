@@ -11,9 +11,9 @@ Decisions, where the real server's behaviour is unknown:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from agorafs.sandbox import objects
+from agorafs.sandbox import objects, serialise
 from agorafs.sandbox.calls import (
     NO_CONTENT,
     Answer,
@@ -111,6 +111,34 @@ def list_tags_of_project(call: Call) -> Answer:
     call.project(call.id)
     rows = call.db.execute("SELECT * FROM tag_definition WHERE project = ? ORDER BY id", (call.id,))
     return answer_list(call, rows, _tag_bodies, fields=_TAG_FIELDS)
+
+
+def _with_tag(content_type: str) -> Handler:
+    def list_objects_with_tag(call: Call) -> Answer:
+        """List the objects of a project that carry a tag; the tag may be one's own."""
+        project, tag = call.project(call.id)["id"], _tag(call, call.number("tag_id"))
+        source = {
+            "exam": "live_exam WHERE project = ?",
+            "serie": "live_series WHERE project = ?",
+            "dataset": "live_dataset WHERE project = ?",
+            "patient": "patient WHERE trash IS NULL AND id IN (SELECT patient FROM live_exam WHERE project = ?)",
+        }[content_type]
+        rows = call.db.execute(
+            f"SELECT * FROM {source} AND id IN (SELECT tagged_object_id FROM tag_instance "
+            "WHERE tag_definition = ? AND tagged_object_content_type = ?) ORDER BY id",
+            (project, tag["id"], content_type),
+        )
+        return answer_list(call, rows, lambda page: _OF_KIND[content_type](call, page))
+
+    return list_objects_with_tag
+
+
+_OF_KIND: Mapping[str, Callable[[Call, Sequence[Row]], list[Json]]] = {
+    "exam": serialise.exams,
+    "serie": serialise.series,
+    "dataset": serialise.datasets_of_version,
+    "patient": serialise.patients,
+}
 
 
 def get_tag(call: Call) -> Answer:
@@ -299,6 +327,11 @@ ROUTES = (
     Route("DELETE", "tag-definition/{id}", delete_tag),
     Route("GET", "project/{id}/tag-definition", list_tags_of_project),
     *routes_of_kinds("GET", "tags", DESCRIBED, _tags_of),
+    *(
+        Route("GET", f"project/{{id}}/{word}/for_tag/{{tag_id}}", _with_tag(content_type))
+        for word, content_type in DESCRIBED.items()
+        if content_type in _OF_KIND
+    ),
     Route("GET", "tag-instance", list_instances),
     Route("POST", "tag-instance", create_instance),
     Route("DELETE", "tag-instance/{id}", delete_instance),
