@@ -2,11 +2,18 @@
 
 =================  ============================================================================
 ``api``            ``Client``: one method per endpoint, answers as records
-``changes``        ``Client.changes``: the endpoints that change something
+``changes``        ``Client.changes``: the endpoints that change folders and what is in them
 ``imports``        ``Client.imports``: the upload protocol
-``asking``         what these three have in common
+``annotating``     ``Client.annotations``: tags, ratings, parameters, locks
+``tasks``          ``Client.tasks``: tasks and their runs
+``moving``         ``Client.moving``: copies and moves that take a while
+``exploring``      ``Client.exploring``: searches, relations, trash, workbooks
+``administration`` ``Client.administration``: projects, members, hosts, users, keys
+``asking``         what these have in common
 ``records``        the archive's objects, parsed and checked once
 ``annotations``    tags, ratings and parameter sets, likewise
+``task_records``   tasks and the states of their runs, likewise
+``view_records``   what is found, related or in the trash, likewise
 ``paging``         whole lists out of pages
 ``transport``      one pooled session: deadlines, retries, redirects, statuses
 ``attempts``       one request, and what its failure says about the next

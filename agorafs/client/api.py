@@ -1,7 +1,7 @@
-"""One method per endpoint of the archive that reading needs; ``changes`` and ``imports`` have the others.
+"""One method per endpoint of the archive that reading needs; the rest is in modules by subject, one attribute each.
 
-Place.  The tree asks ``Client`` for records, the content cache for bodies. Paths and prefixes are known in these
-three modules only; where v1 and v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2
+Place.  The tree asks ``Client`` for records, the content cache for bodies. Paths and prefixes are known here and in
+``changes``, ``imports``, ``annotating``, ``tasks``, ``moving``, ``exploring`` and ``administration`` only; where v1 and v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2
 datasets do not).
 
 Evidence.  There is no public server to compare with. The paths are those that the vendor's own programs
@@ -21,12 +21,15 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from agorafs.byterange import ByteRange
+from agorafs.client.administration import Administration
 from agorafs.client.annotating import Annotations
 from agorafs.client.asking import listed, parsed
 from agorafs.client.auth import Credential
 from agorafs.client.body import Body
 from agorafs.client.changes import Changes
+from agorafs.client.exploring import Exploring
 from agorafs.client.imports import Imports
+from agorafs.client.moving import Moving
 from agorafs.client.paging import DEFAULT_PAGE_SIZE
 from agorafs.client.records import (
     Crumb,
@@ -47,6 +50,7 @@ from agorafs.client.records import (
     parse_object,
     parse_text,
 )
+from agorafs.client.tasks import Tasks
 from agorafs.client.transport import Transport
 from agorafs.errors import (
     NotAuthenticated,
@@ -97,6 +101,10 @@ class Client:
         self.transport = transport
         self.changes = Changes(transport, page_size)
         self.annotations = Annotations(transport, page_size)
+        self.tasks = Tasks(transport, page_size)
+        self.moving = Moving(transport)
+        self.exploring = Exploring(transport, page_size)
+        self.administration = Administration(transport, page_size)
         self.imports = Imports(transport)
         self._page_size = page_size
 
