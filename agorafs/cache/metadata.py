@@ -136,6 +136,13 @@ class ListingCache(Generic[K, V]):
             entry = self._entries.get(key)
         return None if entry is None else entry.value
 
+    def get_fresh(self, key: K) -> V | None:
+        """Return what memory holds for *key* if ``load`` would return it without asking, or None. Never waits."""
+        now = self._clock.monotonic()
+        with self._lock:
+            entry = self._entries.get(key)
+        return None if entry is None or now >= entry.expires_at else entry.value
+
     def load(self, key: K) -> V:
         """Return the value of *key*, fetching it when it is missing or too old.
 
@@ -187,6 +194,13 @@ class ListingCache(Generic[K, V]):
                 self._entries.pop(key, None)
             self._flights.clear()
 
+    def put(self, key: K, value: V) -> None:
+        """Hold *value*, which we know to be so as of now; what is being fetched now is not stored."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._entries[key] = _Entry(value, now, now, now + self._freshness.ttl_s)
+            self._flights.clear()
+
     def change_where(self, is_wrong: Callable[[V], bool], change: Callable[[V], V | None]) -> None:
         """Put right all values that *is_wrong* says so of; None forgets them. What is being fetched is not stored.
 
@@ -203,6 +217,11 @@ class ListingCache(Generic[K, V]):
                 else:
                     self._entries[key] = dataclasses.replace(entry, value=changed)
             self._flights.clear()
+
+    def values(self) -> list[V]:
+        """Return all that memory holds, however old. Never waits, and does not count as a use."""
+        with self._lock:
+            return [Cache.__getitem__(self._entries, key).value for key in self._entries]
 
     def invalidate_all(self) -> None:
         """Forget everything."""

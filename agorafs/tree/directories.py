@@ -57,9 +57,11 @@ def own_name(record: Record, naming: Naming) -> str | None:
 
 def root_listing() -> Listing:
     """The mount's root."""
+    listed = (Area.PROJECTS, Area.PATIENTS, Area.TAGS, Area.TASKS)
     return fixed_listing(
         DirKey(Area.ROOT),
-        [("projects", DirKey(Area.PROJECTS), None), ("patients", DirKey(Area.PATIENTS), None)],
+        [(area.value, DirKey(area), None) for area in listed],
+        unlisted=[(Area.SEARCH.value, DirKey(Area.SEARCH), None)],
     )
 
 
@@ -101,7 +103,14 @@ def project_listing(project: Project) -> Listing:
             inode(InodeSpace.PROJECT_PATIENTS, project.id),
         )
     )
-    return fixed_listing(DirKey(Area.PROJECT, project.id), entries, mtime_ns=project.created_ns)
+    views = (Area.TAGS, Area.TASKS, Area.TRASH)
+    entries += [(area.value, DirKey(area, project.id), None) for area in views]
+    return fixed_listing(
+        DirKey(Area.PROJECT, project.id),
+        entries,
+        unlisted=[(Area.SEARCH.value, DirKey(Area.SEARCH, project.id), None)],
+        mtime_ns=project.created_ns,
+    )
 
 
 def folder_listing(folder_id: int, items: Iterable[FolderItem], naming: Naming) -> Listing:

@@ -25,9 +25,12 @@ from agorafs.client.records import (
     Series,
 )
 from agorafs.tree.inodes import InodeSpace, hashed_inode, inode
-from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, Record
+from agorafs.tree.listing import Area, DirEntry, DirKey, LinkTarget, Listing, Record, Special
 from agorafs.tree.names import Named, assign_names, legal_name, path_parts
 from agorafs.tree.naming import Naming
+
+# Lists into which links lead by name and id.
+_LINKED_AREAS = frozenset({Area.PROJECT_EXAMS, Area.PATIENTS, Area.PROJECT_PATIENTS, Area.TASKS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Draft:
     ino: int
     mtime_ns: int | None
     locked: bool
-    record: Record
-    target: DirKey | Datafile | LinkTarget
+    record: Record | None
+    target: DirKey | Datafile | LinkTarget | Special
     rank: int | None = None  # see ``names.Named``
     item: int | None = None
 
@@ -50,6 +53,7 @@ class Draft:
 
 
 def listing_of(key: DirKey, drafts: Sequence[Draft], not_shown: Iterable[str] = ()) -> Listing:
+    """Give names to *drafts*, which are all that the directory *key* shows."""
     drafts = sorted(drafts, key=lambda draft: draft.ref.id if draft.ref else 0)
     wanted = [
         Named(
@@ -61,7 +65,7 @@ def listing_of(key: DirKey, drafts: Sequence[Draft], not_shown: Iterable[str] = 
         )
         for draft in drafts
     ]
-    names = assign_names(wanted, are_linked=key.area is Area.PROJECT_EXAMS)
+    names = assign_names(wanted, are_linked=key.area in _LINKED_AREAS)
     entries = {
         name: DirEntry(
             name, draft.ino, draft.mtime_ns, draft.locked, draft.ref, draft.record, draft.target, draft.item
@@ -71,22 +75,29 @@ def listing_of(key: DirKey, drafts: Sequence[Draft], not_shown: Iterable[str] = 
     return Listing(key, entries, tuple(not_shown))
 
 
+Fixed = tuple[str, DirKey, int | None]  # name, directory, inode number if it has one of its own
+
+
 def fixed_listing(
-    key: DirKey, directories: Iterable[tuple[str, DirKey, int | None]], mtime_ns: int | None = None
+    key: DirKey, directories: Iterable[Fixed], *, unlisted: Iterable[Fixed] = (), mtime_ns: int | None = None
 ) -> Listing:
-    entries = {
-        name: DirEntry(
-            name,
-            ino if ino is not None else hashed_inode("fixed", *map(str, key), name),
-            mtime_ns,
-            False,
-            RemoteRef(Kind.FOLDER, target.id) if target.area is Area.FOLDER else None,
-            None,
-            target,
-        )
-        for name, target, ino in directories
-    }
-    return Listing(key, entries)
+    """A directory that holds the same in every archive."""
+
+    def made(fixed: Iterable[Fixed]) -> dict[str, DirEntry]:
+        return {
+            name: DirEntry(
+                name,
+                ino if ino is not None else hashed_inode("fixed", *map(str, key), name),
+                mtime_ns,
+                False,
+                RemoteRef(Kind.FOLDER, target.id) if target.area is Area.FOLDER else None,
+                None,
+                target,
+            )
+            for name, target, ino in fixed
+        }
+
+    return Listing(key, made(directories), unlisted=made(unlisted))
 
 
 def item_draft(item: FolderItem, naming: Naming) -> Draft | None:

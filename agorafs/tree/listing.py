@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from agorafs.client.annotations import Tag
 from agorafs.client.records import (
     Datafile,
     Dataset,
@@ -22,6 +23,8 @@ from agorafs.client.records import (
     RemoteRef,
     Series,
 )
+from agorafs.client.task_records import Task
+from agorafs.client.view_records import TrashEntry
 from agorafs.tree.inodes import InodeSpace, hashed_inode, inode
 from agorafs.tree.names import ids_in_suffix, legal_name, path_parts, split_extension, suffixed
 
@@ -92,7 +95,10 @@ class Special(NamedTuple):
     name: str
 
 
-Record = Project | Folder | Exam | Series | Dataset | Datafile | Patient
+Record = Project | Folder | Exam | Series | Dataset | Datafile | Patient | Tag | Task | TrashEntry
+
+# Directories that hold nothing but links: there, a link's name counts as its object's.
+_OF_LINKS = frozenset({Area.TAG, Area.FOUND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +144,17 @@ class Listing:
     )
 
     def name_of(self, ref: RemoteRef) -> str | None:
-        """Return the name under which the object *ref* itself (not a link to it) stands here, or None."""
+        """Return the name under which the object *ref* itself (not a link to it) stands here, or None.
+
+        Where there are only links, that of the link to it.
+        """
         if not self._by_ref and self.entries:
             # Threads may build this at the same time; they build the same.
             self._by_ref.update(
                 (entry.ref, entry.name)
                 for entry in self.entries.values()
-                if entry.ref is not None and not isinstance(entry.target, LinkTarget)
+                if entry.ref is not None
+                and (self.key.area in _OF_LINKS or not isinstance(entry.target, LinkTarget))
             )
         return self._by_ref.get(ref)
 
@@ -217,12 +227,19 @@ class Listing:
                 if real is None:
                     continue
                 entry = self.entries[real]
-                if suffixed(real, str(object_id), is_directory=entry.is_directory) == name:
-                    ino = hashed_inode("alias", *map(str, self.key), name)
-                    return DirEntry(
-                        name, ino, entry.mtime_ns, entry.locked, ref, entry.record, SiblingLink(real)
-                    )
+                is_directory = entry.is_directory or isinstance(entry.record, (Exam, Folder, Series))
+                if suffixed(real, str(object_id), is_directory=is_directory) == name:
+                    return self.other_name(name, ref)
         return None
+
+    def other_name(self, name: str, ref: RemoteRef) -> DirEntry | None:
+        """Return *name* as a link to the object *ref*, if that stands here."""
+        real = self.name_of(ref)
+        if real is None:
+            return None
+        entry = self.entries[real]
+        ino = hashed_inode("alias", *map(str, self.key), name)
+        return DirEntry(name, ino, entry.mtime_ns, entry.locked, ref, entry.record, SiblingLink(real))
 
 
 def certain_name(target: LinkTarget) -> str:

@@ -11,8 +11,8 @@ Rules, in this order (the README promises them):
    extension. First is the lowest id; in a folder, where objects can be moved and linked into, the lowest id of a
    folder item. A sibling that appears comes last, so no name changes by it.
    A name that reads like an earlier sibling's suffixed name counts as taken: ``X (12)`` is nothing but 12 while 12
-   is called ``X``. In a study list, into which links lead by name and id, that holds for later siblings too: there,
-   and only there, a newcomer can change a name, if it reads like the newcomer's with its id.
+   is called ``X``. In lists into which links lead by name and id (exams, patients, tasks), that holds for later
+   siblings too: there, and only there, a newcomer can change a name, if it reads like the newcomer's with its id.
 
 ``original_filename`` comes from outside and is hostile until proved otherwise: ``\\`` counts as ``/``; empty,
 ``.`` and ``..`` parts, drive letters and leading slashes are dropped, so nothing points out of its directory.
@@ -26,6 +26,17 @@ from typing import NamedTuple
 
 MAX_NAME_BYTES = 255
 DOT_AGORA = ".agora"
+
+# Names that file managers, indexers and version control look for in every directory. They exist only if a
+# listing in memory says so; nobody's looking is worth a request, or a wait for a fresh listing.
+PROBED_NAMES = frozenset(
+    {
+        ".Trash", ".Trashes", ".hidden", ".directory", ".sh_thumbnails", ".xdg-volume-info", ".nomedia",
+        ".trackerignore", ".metadata_never_index", ".DS_Store", ".localized", ".git", ".hg", ".svn", ".bzr",
+        "autorun.inf", "AUTORUN.INF", "desktop.ini", "Desktop.ini", "Thumbs.db", "layout_config.json",
+    }
+)  # fmt: skip
+PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
 
 _DOT = "\N{ONE DOT LEADER}"
 _REPLACED = {
@@ -86,6 +97,11 @@ def split_extension(name: str) -> tuple[str, str]:
     return stem, extension
 
 
+def is_probed(name: str) -> bool:
+    """Tell whether desktops look for *name* in every directory."""
+    return name in PROBED_NAMES or name.startswith(PROBED_PREFIXES)
+
+
 def suffixed(name: str, suffix: str, *, is_directory: bool) -> str:
     """Return *name* with `` (suffix)`` before its extension (directories have none), at most 255 bytes."""
     return _cut(name, f" ({suffix})", is_directory=is_directory)
@@ -113,7 +129,7 @@ def assign_names(wanted: Sequence[Named], *, are_linked: bool = False) -> list[s
     """Return a name for each of *wanted* (same order), no two alike, by rule 4 of the module.
 
     Args:
-        are_linked: Links lead to these objects by name and id (a study list).
+        are_linked: Links lead to these objects by name and id (a study list, say).
     """
     order = sorted(range(len(wanted)), key=lambda index: (_rank(wanted[index]), wanted[index].kind))
     taken: dict[str, int] = {}

@@ -6,9 +6,10 @@ it. It knows neither POSIX nor HTTP.
 Requests.  One per directory that is not in memory, none otherwise: a listing carries sizes and times. An
 exam is fetched as a whole tree where the server has that call, which fills the listings of its series too.
 Only an archive whose answers lack ``datafiles`` costs more (one request per such dataset, a few at a time).
+What views cost is said in ``views``.
 
-Threads.  Every method may be called from any thread. ``_lock`` guards ``_derived``; it is a leaf, and nothing
-is fetched while it is held. ``_check``: each listing in ``_derived`` is that of its key.
+Threads.  Every method may be called from any thread. ``_lock`` guards ``_derived`` and ``_other_names``; it is a
+leaf, and nothing is fetched while it is held. ``_check``: each listing in ``_derived`` is that of its key.
 
 Failure.  ``NotFound``, ``NotADirectory``, ``NameTooLong`` for paths; what the archive refuses or fails to answer
 passes through (see ``cache.metadata`` for what is then still shown).
@@ -18,9 +19,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -44,6 +45,7 @@ from agorafs.client.records import (
     Series,
     User,
 )
+from agorafs.client.task_records import Task
 from agorafs.clock import Clock
 from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError
 from agorafs.tree import directories as build
@@ -58,71 +60,52 @@ from agorafs.tree.listing import (
     SiblingLink,
     certain_name,
 )
+from agorafs.tree.locating import Locator
 from agorafs.tree.names import MAX_NAME_BYTES
 from agorafs.tree.naming import Naming
+from agorafs.tree.nodes import Node
+from agorafs.tree.view_listings import search_entry, task_listing
+from agorafs.tree.views import Found, ViewArchive, Views
+
+__all__ = ["Archive", "Node", "Tree"]
 
 log = logging.getLogger(__name__)
 
 # Told to the kernel one by one after a refresh; 20,000 took 0.11 to 0.18 s.
 _MAX_SEEN = 20_000
 _COMPLETERS = 4  # requests at once for the datafiles of one answer that left them out; not measured
+_MAX_OTHER_NAMES = 10_000
 
-Found = Fetched[DirKey, Listing]
+# Views, apart from the two kinds of directories whose content needs no fetch.
+_FETCHED_VIEWS = frozenset({Area.TAGS, Area.TAG, Area.FOUND, Area.TASKS, Area.TRASH})
+# Where in a project lives what a link can name.
+_HOMES = {
+    Kind.EXAM: Area.PROJECT_EXAMS.value,
+    Kind.PATIENT: Area.PATIENTS.value,
+    Kind.TASK: Area.TASKS.value,
+    Kind.SCRIPT_TASK: Area.TASKS.value,
+}
+# In these, above the projects, anybody can make something of his own.
+_EVERYBODYS = frozenset({Area.PROJECTS, Area.TAGS})
 
 
-class Archive(Protocol):
+class Archive(ViewArchive, Protocol):
     """What the tree asks of the archive; ``client.Client`` answers it over HTTP, tests from memory."""
 
     def projects(self) -> list[Project]: ...
     def project_exams(self, project_id: int) -> list[Exam]: ...
     def project_patients(self, project_id: int) -> list[Patient]: ...
-    def folder(self, folder_id: int) -> Folder: ...
     def folder_items(self, folder_id: int) -> list[FolderItem]: ...
     def folder_breadcrumb(self, folder_id: int) -> list[Crumb]: ...
-    def exam(self, exam_id: int) -> Exam: ...
     def exam_tree(self, exam_id: int) -> ExamTree: ...
     def exam_series(self, exam_id: int) -> list[Series]: ...
     def exam_files(self, exam_id: int) -> list[Dataset]: ...
-    def series(self, series_id: int) -> Series: ...
     def series_datasets(self, series_id: int) -> list[Dataset]: ...
     def series_folders(self, series_id: int) -> list[Folder]: ...
-    def dataset(self, dataset_id: int) -> Dataset: ...
     def dataset_datafiles(self, dataset_id: int) -> list[Datafile]: ...
     def dataset_folders(self, dataset_id: int) -> list[Folder]: ...
     def patients(self) -> list[Patient]: ...
-    def patient(self, patient_id: int) -> Patient: ...
     def patient_exams(self, patient_id: int) -> list[Exam]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A place in the virtual tree.
-
-    ``project`` is the project it lies in, None above the projects. ``may_change`` tells whether the user's role
-    and the locks from here to the root would allow a change of the object itself.
-    """
-
-    entry: DirEntry
-    parent: Node | None
-    project: Project | None
-    may_change: bool
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names from the root to this node."""
-        return () if self.parent is None else (*self.parent.parts, self.entry.name)
-
-    @property
-    def path(self) -> str:
-        """The path below the mount point, ``/`` for the root."""
-        return "/" + "/".join(self.parts)
-
-    def ancestors(self) -> Iterator[Node]:
-        """This node, its parent, and so on up to the root."""
-        node: Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
 
 
 class Tree:
@@ -157,10 +140,19 @@ class Tree:
         self._root = build.root_listing()
         root = DirEntry("", ROOT_INODE, None, False, None, None, self._root.key)
         self.root = Node(root, None, None, may_change=False)
+        self._views = Views(
+            archive,
+            self._naming,
+            projects=self._all_projects,
+            load=self._listings.load,
+            complete=self._complete,
+        )
+        self._locator = Locator(archive, self, self._listings)
         # changing, guarded by _lock: listings made from a record, kept while the record is the same object
         self._derived: LRUCache[DirKey, tuple[object, Listing]] = LRUCache(
             max_entries, getsizeof=lambda pair: 1 + len(pair[1].entries)
         )
+        self._other_names: LRUCache[tuple[DirKey, str], RemoteRef] = LRUCache(_MAX_OTHER_NAMES)
         # replaced as a whole, so it needs no lock: the names of projects for links, however old
         self._last_projects: Listing | None = None
 
@@ -179,7 +171,7 @@ class Tree:
         Raises:
             NotFound, NotADirectory, NameTooLong: as ``open(2)`` would.
         """
-        entry = self.listing(node).find(name)
+        entry = self._find(self.listing(node), name)
         if entry is None:
             if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
                 raise NameTooLong(f"{name[:40]}… is longer than {MAX_NAME_BYTES} bytes")
@@ -197,10 +189,28 @@ class Tree:
         listing = self.known_listing(node)
         if listing is None:
             return None
-        entry = listing.find(name)
+        entry = self._find(listing, name)
         if entry is None:
             raise NotFound(f"{node.path.rstrip('/')}/{name} does not exist")
         return self._place(entry, node)
+
+    def _find(self, listing: Listing, name: str) -> DirEntry | None:
+        entry = listing.find(name)
+        if entry is not None:
+            return entry
+        if listing.key.area is Area.SEARCH:
+            return search_entry(listing.key, name)
+        with self._lock:
+            ref = self._other_names.get((listing.key, name))
+        return None if ref is None else listing.other_name(name, ref)
+
+    def remember_name(self, directory: Node, name: str, ref: RemoteRef) -> None:
+        """Let *name* in *directory* lead to the object *ref* as long as that is shown there.
+
+        A program that has made something finds it under the name it gave, whatever the archive calls it.
+        """
+        with self._lock:
+            self._other_names[_directory_key(directory), name] = ref
 
     def children(self, node: Node) -> list[Node]:
         """Return all nodes of the directory *node*, in order of their ids."""
@@ -226,13 +236,17 @@ class Tree:
         if isinstance(target, SiblingLink):
             return target.name
         depth = len(node.parent.parts)
-        if target.project is not None and target.name:
+        home = _HOMES.get(target.ref.kind)
+        if home is not None and target.name:
+            rest = f"{home}/{certain_name(target)}"
             if node.project is not None and target.project == node.project.id:
-                return "../" * (depth - 2) + f"exams/{certain_name(target)}"
+                return "../" * (depth - 2) + rest
+            if target.project is None and target.ref.kind is Kind.PATIENT:
+                return "../" * depth + rest
             projects = self._last_projects
-            name = projects and projects.name_of(RemoteRef(Kind.PROJECT, target.project))
+            name = projects and projects.name_of(RemoteRef(Kind.PROJECT, target.project or 0))
             if name:
-                return "../" * depth + f"projects/{name}/exams/{certain_name(target)}"
+                return "../" * depth + f"projects/{name}/{rest}"
         return "../" * depth + f".agora/by-id/{target.ref.kind.value}/{target.ref.id}"
 
     # -- freshness -----------------------------------------------------------------------------------
@@ -274,9 +288,28 @@ class Tree:
         Listings are put right instead of forgotten: to remove the 10,000 files of a folder one by one must not cost
         10,000 listings of it.
         """
-        self._listings.change_where(
-            lambda listing: listing.shows(ref), lambda listing: listing.without(ref, item)
-        )
+
+        def is_wrong(listing: Listing) -> bool:
+            is_trash = listing.key.area is Area.TRASH and ref.kind is not Kind.TRASH_ENTRY
+            return is_trash or listing.shows(ref)
+
+        def without(listing: Listing) -> Listing | None:
+            return listing.without(ref, item) if listing.shows(ref) else None
+
+        self._listings.change_where(is_wrong, without)
+
+    def forget_area(self, area: Area, *, project: int | None = None) -> None:
+        """Forget all directories of *area*, which were changed by us; with *project* those that may show it.
+
+        The kernel is not told: it made the change itself.
+        """
+
+        def is_concerned(listing: Listing) -> bool:
+            key = listing.key
+            home = key.project if key.area in (Area.TAG, Area.TASK) else key.id
+            return key.area is area and (project is None or home in (0, project))
+
+        self._listings.change_where(is_concerned, lambda _: None)
 
     def own_name(self, record: Record) -> str | None:
         """Return the name that a folder shows *record* under while no sibling has it; None if folders do not."""
@@ -304,74 +337,15 @@ class Tree:
         Raises:
             NotFound: No such object, or none that this user can see.
         """
-        if ref.kind is Kind.PROJECT:
-            return self._locate_in(("projects",), ref)
-        if ref.kind is Kind.PATIENT:
-            return self._locate_in(("patients",), ref)
-        if ref.kind is Kind.FOLDER:
-            return self._locate_folder(ref.id)
-        if ref.kind is Kind.EXAM:
-            return self._locate_exam(ref)
-        if ref.kind is Kind.SERIES:
-            series = self._archive.series(ref.id)
-            if series.exam is not None:
-                return self._locate_in(self.locate(RemoteRef(Kind.EXAM, series.exam)), ref)
-            return self._locate_in_folders(self._archive.series_folders(ref.id), ref)
-        if ref.kind is Kind.DATASET:
-            dataset = self._archive.dataset(ref.id)
-            if dataset.series is not None:
-                return self._locate_in(self.locate(RemoteRef(Kind.SERIES, dataset.series)), ref)
-            if dataset.exam is not None:
-                return self._locate_in(self.locate(RemoteRef(Kind.EXAM, dataset.exam)), ref)
-            return self._locate_in_folders(self._archive.dataset_folders(ref.id), ref)
-        raise NotFound(f"a {ref.kind.value} can not be found by its id")
+        return self._locator.locate(ref)
 
-    def _locate_in(self, directory: tuple[str, ...], ref: RemoteRef) -> tuple[str, ...]:
-        node = self.resolve(directory)
-        name = self.listing(node).name_of(ref)
-        if name is None:  # perhaps it is newer than the listing
-            self._listings.invalidate([_directory_key(node)])
-            name = self.listing(node).name_of(ref)
-        if name is None:
-            raise NotFound(f"{ref.kind.value} {ref.id} is not in {node.path}")
-        return (*directory, name)
-
-    def _locate_exam(self, ref: RemoteRef) -> tuple[str, ...]:
-        """Return the path of an exam; no request if a study list in memory has it."""
-        for project in self.children(self.resolve(("projects",))):
-            assert project.entry.ref is not None
-            known = self._listings.get(DirKey(Area.PROJECT_EXAMS, project.entry.ref.id))
-            if known is not None and known.name_of(ref) is not None:
-                try:
-                    return self._locate_in(("projects", project.entry.name, "exams"), ref)
-                except NotFound:  # it was moved or deleted since: the archive tells
-                    break
-        exam = self._archive.exam(ref.id)
-        if exam.project is None:
-            raise NotFound(f"exam {ref.id} belongs to no project")
-        return self._locate_in((*self.locate(RemoteRef(Kind.PROJECT, exam.project)), "exams"), ref)
-
-    def _locate_folder(self, folder_id: int) -> tuple[str, ...]:
-        crumbs = self._archive.folder_breadcrumb(folder_id)
-        if not crumbs or crumbs[-1].folder != folder_id:
-            raise NotFound(f"folder {folder_id} has no place in a folder tree")
-        for project in self.children(self.resolve(("projects",))):
-            record = project.entry.record
-            if isinstance(record, Project) and record.root_folder == crumbs[0].folder:
-                path: tuple[str, ...] = ("projects", project.entry.name, "folders")
-                for crumb in crumbs[1:]:
-                    path = self._locate_in(path, RemoteRef(Kind.FOLDER, crumb.folder))
-                return path
-        raise NotFound(f"folder {folder_id} lies in no project that you can see")
-
-    def _locate_in_folders(self, folders: Iterable[Folder], ref: RemoteRef) -> tuple[str, ...]:
-        """Return the path in the folder that holds *ref* itself; *folders* also has those that link to it."""
-        for folder in folders:
-            try:
-                return self._locate_in(self._locate_folder(folder.id), ref)
-            except NotFound as error:
-                log.debug("%s %s: %s", ref.kind.value, ref.id, error)
-        raise NotFound(f"{ref.kind.value} {ref.id} lies in no folder that you can see")
+    def known_by_uid(self, uid: str) -> RemoteRef | None:
+        """Return the exam or series with this UID if memory has it, however old. Never waits."""
+        for listing in self._listings.values():
+            for entry in listing.entries.values():
+                if isinstance(entry.record, (Exam, Series)) and entry.record.uid == uid:
+                    return entry.ref
+        return None
 
     # -- listings ------------------------------------------------------------------------------------
 
@@ -382,6 +356,8 @@ class Tree:
             project = entry.record
             may_change = self._role_allows_changes(project)
         target = entry.target
+        if parent.parent is None and isinstance(target, DirKey) and target.area in _EVERYBODYS:
+            may_change = True
         is_folder = isinstance(target, DirKey) and target.area is Area.FOLDER
         if is_folder and any(node.entry.target == target for node in parent.ancestors()):
             # A folder inside itself would be an endless path: show the inner one as a link.
@@ -399,10 +375,12 @@ class Tree:
         """Return the listing of a directory that needs no fetch of its own, None for others."""
         if key.area is Area.ROOT:
             return self._root
+        if key.area is Area.SEARCH:
+            return Listing(key, {})
         record: object
         if key.area is Area.PROJECT:
             record = node.project
-        elif key.area is Area.DATASET:
+        elif key.area in (Area.DATASET, Area.TASK):
             record = node.entry.record
         else:
             return None
@@ -412,6 +390,8 @@ class Tree:
             return kept[1]
         if isinstance(record, Dataset):
             made = build.dataset_listings(record)
+        elif isinstance(record, Task):
+            made = {key: task_listing(key, record)}
         else:
             assert isinstance(record, Project)
             made = {key: build.project_listing(record)}
@@ -445,8 +425,14 @@ class Tree:
             return Fetched(build.patients_listing(key, self._archive.patients()))
         if key.area is Area.PROJECT_PATIENTS:
             return Fetched(build.patients_listing(key, self._archive.project_patients(key.id)))
+        if key.area in _FETCHED_VIEWS:
+            return self._views.fetch(key)
         assert key.area is Area.PATIENT, key
         return Fetched(build.patient_listing(key, self._archive.patient_exams(key.id), self._naming))
+
+    def _all_projects(self) -> list[Project]:
+        entries = self._listings.load(DirKey(Area.PROJECTS)).entries.values()
+        return [entry.record for entry in entries if isinstance(entry.record, Project)]
 
     def _fetch_projects(self) -> Listing:
         projects = self._archive.projects()
@@ -513,12 +499,16 @@ class Tree:
             found.add(key)
             known = self._root if key.area is Area.ROOT else self._listings.get(key)
             if key.area is Area.PROJECT:
-                waiting += [DirKey(Area.PROJECT_EXAMS, key.id), DirKey(Area.PROJECT_PATIENTS, key.id)]
+                views = (Area.TAGS, Area.TASKS, Area.TRASH, Area.SEARCH)
+                areas = (Area.PROJECT_EXAMS, Area.PROJECT_PATIENTS, *views)
+                waiting += [DirKey(area, key.id) for area in areas]
                 waiting += self._root_folder_keys(key.id)
+            elif key.area is Area.SEARCH:
+                searches = [one.key for one in self._listings.values() if one.key.area is Area.FOUND]
+                waiting += [one for one in searches if one.id == key.id]
             elif known is not None:
-                waiting += [
-                    entry.target for entry in known.entries.values() if isinstance(entry.target, DirKey)
-                ]
+                entries = [*known.entries.values(), *known.unlisted.values()]
+                waiting += [entry.target for entry in entries if isinstance(entry.target, DirKey)]
         return found
 
     def _known_below(self, node: Node) -> list[str]:

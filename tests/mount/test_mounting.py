@@ -56,7 +56,8 @@ def refused(place, status, *words, arguments=(), api_key=None):
 def test_mount_answers_as_soon_as_the_command_has_returned(demo, mount):
     """`agorafs mount` returns 0 only when the mount answers."""
     one = mount(demo)
-    assert os.listdir(one.path) == ["projects", "patients"]  # noqa: PTH208 - this is what programs do
+    names = os.listdir(one.path)  # noqa: PTH208 - this is what programs do
+    assert names == ["projects", "patients", "tags", "tasks"]
     assert os.statvfs(one.path).f_namemax == 255
 
 

@@ -27,6 +27,7 @@ from agorafs.client.records import (
     User,
 )
 from agorafs.errors import NotFound
+from tests.support.memory_views import MemoryAnnotations, MemoryExploring, MemoryTasks
 
 TIME_NS = 1_700_000_000_000_000_000
 
@@ -50,6 +51,9 @@ class MemoryArchive:
         self._patients: dict[int, Patient] = {}
         self.contents: dict[int, bytes] = {}
         self._last_id = 0
+        self.annotations = MemoryAnnotations(self)
+        self.exploring = MemoryExploring(self)
+        self.tasks = MemoryTasks(self)
 
     # -- making things -------------------------------------------------------------------------------
 
@@ -146,7 +150,7 @@ class MemoryArchive:
 
     # -- answering -----------------------------------------------------------------------------------
 
-    def _asked(self, call: str, *arguments: int) -> None:
+    def _asked(self, call: str, *arguments: object) -> None:
         self.calls.append(" ".join([call, *map(str, arguments)]))
         if self.fail_with is not None:
             raise self.fail_with
@@ -266,6 +270,24 @@ class MemoryArchive:
     def patient_exams(self, patient_id: int) -> list[Exam]:
         self._asked("patient_exams", patient_id)
         return [exam for exam in self._exams.values() if exam.patient == patient_id]
+
+    def all_of(self, kind: Kind, project_id: int) -> list[Any]:
+        """Return the exams, series, datasets or patients that belong to a project."""
+        exams = {exam.id: exam for exam in self._exams.values() if exam.project == project_id}
+        series = {one.id: one for one in self._series.values() if one.exam in exams}
+        patients = {exam.patient for exam in exams.values()}
+        home = {folder.id for folder in self._folders.values() if folder.project == project_id}
+        found: dict[Kind, list[Any]] = {
+            Kind.EXAM: list(exams.values()),
+            Kind.SERIES: list(series.values()),
+            Kind.PATIENT: [one for one in self._patients.values() if one.id in patients],
+            Kind.DATASET: [
+                self._sent(one)
+                for one in self._datasets.values()
+                if one.exam in exams or one.series in series or self._dataset_folder.get(one.id) in home
+            ],
+        }
+        return found[kind]
 
     def describe(self, ref: RemoteRef) -> dict[str, Any]:
         self._asked(f"describe {ref.kind.value}", ref.id)

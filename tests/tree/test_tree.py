@@ -53,16 +53,16 @@ def link(tree, path):
     return tree.link_text(at(tree, path))
 
 
-def test_the_root_shows_projects_and_patients(tree, archive):
-    assert names(tree, "/") == ["projects", "patients"]
+def test_the_root_shows_projects_patients_tags_and_tasks(tree, archive):
+    assert names(tree, "/") == ["projects", "patients", "tags", "tasks"]
     assert archive.calls == []
 
 
-def test_a_project_shows_its_folders_exams_and_patients_without_a_request(tree, archive):
+def test_what_a_project_shows_costs_no_request(tree, archive):
     archive.add_project("Neuro")
     at(tree, "/projects/Neuro")
     archive.calls.clear()
-    assert names(tree, "/projects/Neuro") == ["folders", "exams", "patients"]
+    assert names(tree, "/projects/Neuro") == ["folders", "exams", "patients", "tags", "tasks", "trash"]
     assert archive.calls == []
 
 
