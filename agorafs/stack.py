@@ -198,7 +198,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         advice="choose another with -o cache_directory=DIR",
     )
     with contextlib.ExitStack() as on_failure:
-        client = _client(settings, clock)
+        client = client_of(settings, clock)
         on_failure.callback(client.close)
         version, user = check_server(client, deadline_s=min(settings.deadline_s, _FIRST_DEADLINE_S))
         contents = ContentCache(
@@ -214,7 +214,8 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
     return Stack(settings, client, contents, filesystem, uploading, user=user, version=version)
 
 
-def _client(settings: Settings, clock: Clock) -> Client:
+def client_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Client:
+    """Return the client that *settings* describe; no request. For commands that need no mount."""
     transport = Transport(
         settings.url,
         settings.credential,
