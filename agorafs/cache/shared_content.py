@@ -83,6 +83,7 @@ class SharedContent:
         self._pending: dict[int, Slot] = {}
         self._stream: Flight | None = None
         self._demanded_block = 0  # the block that was read last
+        self._is_left = True  # nobody has a handle
         self._etags: dict[tuple[str, int], str] = {}
 
     # -- state ----------------------------------------------------------------------------------------
@@ -105,7 +106,9 @@ class SharedContent:
 
     def open(self) -> None:
         """Open the file, so that it stays while somebody reads."""
-        file = self._file
+        with self._lock:
+            self._is_left = False
+            file = self._file
         if file is not None:
             try:
                 file.open()
@@ -121,6 +124,7 @@ class SharedContent:
             for flight in flights:
                 flight.cancelled = True
             self._stream = None
+            self._is_left = True
             # A server may get other ETags for the same bytes in time; these served one session of readers.
             self._etags.clear()
             self._lock.condition.notify_all()
@@ -403,6 +407,18 @@ class SharedContent:
             self._lock.condition.notify_all()  # _locked_wait_for_probe
         for _, slot in left:
             slot.fail(error)
+        self._park_if_left()
+
+    def _park_if_left(self) -> None:
+        """What came after the last reader had gone has opened the file again: nobody else would close it."""
+        with self._lock:
+            file = self._file if self._is_left else None
+        if file is not None:
+            file.park()
+            with self._lock:
+                is_left = self._is_left
+            if not is_left:
+                self.open()
 
     # -- flights --------------------------------------------------------------------------------------
 
@@ -615,6 +631,7 @@ class SharedContent:
             # No matter when there is no memory for it now: the reader of the last block catches up.
             with suppress(RemoteTimeout):
                 self._catch_up_hash(wait=False)
+            self._park_if_left()
 
     def _check(self) -> None:
         for block_no, slot in self._pending.items():

@@ -6,15 +6,16 @@ import errno
 import logging
 import os
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agorafs.cache.block_file import Layout
+from agorafs.cache.block_file import BlockFile, Layout
 from agorafs.cache.content import ContentCache
 from agorafs.clock import SYSTEM_CLOCK
-from tests.cache.conftest import KIB, LIMITS, cache_files
+from tests.cache.conftest import KIB, LIMITS, cache_files, open_descriptors
 from tests.cache.fake_remote import FakeRemote, content_of, ref_of
 
 SMALL = content_of(10 * KIB + 7)
@@ -387,8 +388,32 @@ def test_a_content_larger_than_the_cache_is_read_correctly(make_cache, tmp_path)
         for _ in range(2):
             for offset in range(0, len(LARGE), 5000):
                 assert handle.read(offset, 5000) == LARGE[offset : offset + 5000]
+    assert cache.wait_for_idle(10)  # what read ahead may just be making room
     assert used_bytes(tmp_path / "cache") <= 72 * KIB
+
+
+def test_a_block_that_arrives_after_the_last_reader_has_gone_leaves_no_file_open(make_cache, monkeypatch):
+    """An open file can not be evicted, and nobody would close it."""
+    arrived, left = threading.Event(), threading.Event()
+    put = BlockFile.put
+
+    def put_late(file, *arguments, **options):
+        if threading.current_thread() is not threading.main_thread():
+            arrived.set()
+            assert left.wait(10)
+        return put(file, *arguments, **options)
+
+    monkeypatch.setattr(BlockFile, "put", put_late)
+    cache = make_cache(FakeRemote({1: LARGE}))
+    with cache.open(ref_of(LARGE)) as handle:
+        for offset in range(0, len(LARGE), 5000):
+            if arrived.is_set():
+                break
+            assert handle.read(offset, 5000) == LARGE[offset : offset + 5000]
+        assert arrived.wait(10)
+    left.set()
     assert cache.wait_for_idle(10)
+    assert [path for path in open_descriptors() if not path.endswith("/content-1")] == []
 
 
 def test_an_evicted_content_is_fetched_again_by_who_remembers_it(make_cache, tmp_path, data):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agorafs.byterange import ByteRange
 from agorafs.cache.content import ContentCache, ContentLimits
 from agorafs.cache.metadata import Freshness
 from agorafs.errors import NotFound
+from agorafs.tree.listing import Area
 from agorafs.tree.tree import Tree
 from agorafs.vfs import FileSystem
+from agorafs.vfs.aside import Part
 from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
+from agorafs.vfs.views.view import View
 from tests.support.changing_archive import MemoryChanges
 from tests.support.memory_archive import MemoryArchive
 from tests.uploads.local import Local
@@ -47,7 +51,14 @@ class World:
     """``filesystem`` and everything below it; ``P`` is a project, ``HOME`` its folder."""
 
     def __init__(
-        self, directory: Path, *, is_read_only: bool = False, allow_delete: bool = False, roles: object = ()
+        self,
+        directory: Path,
+        *,
+        is_read_only: bool = False,
+        allow_delete: bool = False,
+        roles: object = (),
+        parts: Callable[[World], Sequence[Part]] = lambda world: (),
+        views: Callable[[World], Mapping[Area, View]] = lambda world: {},
     ) -> None:
         self.archive = MemoryArchive()
         self.project = self.archive.add_project("P", roles=roles)
@@ -75,12 +86,19 @@ class World:
         self.filesystem = FileSystem(
             self.tree,
             self.contents,
-            DotAgora(self.tree, self.archive.describe, freshness=freshness, clock=self.clock),
+            DotAgora(
+                self.tree,
+                self.archive.describe,
+                freshness=freshness,
+                clock=self.clock,
+                parts=parts(self),
+            ),
             archive_url="http://archive",
             umask=0o022,
             started_ns=STARTED_NS,
             clock=self.clock,
             writing=writing,
+            views=views(self),
         )
 
     def open_body(
