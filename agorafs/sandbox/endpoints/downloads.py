@@ -162,7 +162,7 @@ def _create(call: Call, project: Row | None) -> Answer:
         if others is not None:
             raise ApiError(400, "Objects of another project are among those to download.")
     is_flat = bool(call.value("flat"))
-    files = _named(
+    files = harmless_paths(
         ("" if is_flat else entry["rel_path"], entry["filename"], entry["sha1"])
         for entry in _downloads(call, paths)
     )
@@ -181,7 +181,7 @@ def _create(call: Call, project: Row | None) -> Answer:
     return Answer(201, _body(call, _download_file(call, id_)))
 
 
-def _named(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+def harmless_paths(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
     """Return (path in the zip, SHA-1) for (directory, file name, SHA-1).
 
     No path is there twice, not even in other case; none is that of a directory too, and none climbs out.
