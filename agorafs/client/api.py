@@ -1,8 +1,8 @@
 """One method per endpoint of the archive that reading needs; the rest is in modules by subject, one attribute each.
 
 Place.  The tree asks ``Client`` for records, the content cache for bodies. Paths and prefixes are known here and in
-``changes``, ``imports``, ``annotating``, ``tasks``, ``moving``, ``exploring`` and ``administration`` only; where v1 and v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2
-datasets do not).
+``changes``, ``imports``, ``annotating``, ``tasks``, ``moving``, ``exploring`` and ``administration`` only; where v1 and
+v2 differ, the one that carries more is used (v1 datasets list their datafiles, v2 datasets do not).
 
 Evidence.  There is no public server to compare with. The paths are those that the vendor's own programs
 send: "Python" is the Python connector 1.8.0, "Go" the Go connector and ``agora-downloader``; "manual" is

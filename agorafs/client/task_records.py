@@ -14,10 +14,11 @@ are guesses.
 from __future__ import annotations
 
 import enum
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -121,6 +122,10 @@ def form_inputs(task: Mapping[str, Any]) -> tuple[TaskInput, ...]:
     return tuple(_input(parse_text(item, "key"), item) for item in sorted(inputs, key=_order))
 
 
+# The library lets through what its readers of numbers, dates and tagged values stumble upon.
+_NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
+
 def script_inputs(task: Mapping[str, Any]) -> tuple[TaskInput, ...]:
     """Return the inputs of a script task, in the order of its YAML."""
     try:
@@ -145,7 +150,7 @@ def read_yml(yml: object) -> Mapping[str, Any]:
     if isinstance(yml, str):
         try:
             yml = yaml.safe_load(yml)
-        except yaml.YAMLError as error:
+        except _NOT_YAML as error:
             raise ValueError(f"this is no YAML: {error}") from error
         except RecursionError:
             raise ValueError("this YAML is nested too deeply") from None
@@ -172,7 +177,7 @@ def _input(key: str, data: Json) -> TaskInput:
         parse_text(data, "name"),
         type_,
         data.get("required") is not False,
-        data.get("default"),
+        _plain(data.get("default")),
         optional_id(data.get("data_set_type", data.get("dataset_type"))) or None,
         parse_text(data, "filename_regex") or None,
         _number(data.get("min")),
@@ -180,6 +185,15 @@ def _input(key: str, data: Json) -> TaskInput:
         _options(data.get("select_values", data.get("options"))),
         data,
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return *value* as it can be sent; YAML has dates, for one, which JSON has not."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+    return value
 
 
 def _number(value: object) -> float | None:
@@ -224,21 +238,18 @@ class TimelineState(enum.IntEnum):
         return self in (TimelineState.FINISHED, TimelineState.ERROR, TimelineState.CANCELLED)
 
 
-class Related(NamedTuple):
-    """An object that a run made or concerned; ``kind`` is None where the server does not tell it."""
-
-    kind: Kind | None
-    id: int
-
-
 @dataclass(frozen=True, slots=True)
 class TimelineItem:
-    """A run as of one look at it. ``error`` is the server's reason, empty if there is none."""
+    """A run as of one look at it.
+
+    ``error`` is the server's reason, empty if there is none. ``related`` are the objects that it made or concerned, as
+    far as the server tells of which kind they are.
+    """
 
     id: int
     state: TimelineState
     error: str
-    related: tuple[Related, ...]
+    related: tuple[RemoteRef, ...]
     raw: Mapping[str, Any]
 
     @classmethod
@@ -274,9 +285,10 @@ def _error(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _related(item: object) -> Related | None:
+def _related(item: object) -> RemoteRef | None:
     if not isinstance(item, dict):
         return None
     word = next((item[key] for key in ("content_type", "object_type", "type") if key in item), None)
     object_id = optional_id(item.get("object_id", item.get("id")))
-    return None if object_id is None else Related(kind_of(word), object_id)
+    kind = kind_of(word)
+    return None if object_id is None or kind is None else RemoteRef(kind, object_id)
