@@ -10,6 +10,7 @@ rest of agorafs, so that it can contradict it; the vendor's Python connector is 
     server         HTTP: faults, credentials, bodies, downloads   routing, responses, chunks, control
     endpoints/     one function per call of the API               calls, lists, serialise, deletion
     imports        packages and their background import           assembly, analysis/, plan, importing
+    tasks/         tasks, run in a restricted subprocess          timeline
     store          SQLite and contents                            schema, contents, objects, accounts, auth
     switches       what can be decided differently                faults
 

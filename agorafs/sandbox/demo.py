@@ -36,6 +36,7 @@ import aiohttp
 from agorafs.sandbox.demo_client import Content, DemoClient
 from agorafs.sandbox.demo_data import DemoTree, write_files
 from agorafs.sandbox.demo_hostile import add_hostile_objects
+from agorafs.sandbox.demo_tasks import seed_tasks
 from agorafs.sandbox.objects import OBSERVER, SCIENTIST
 from agorafs.sandbox.store import Store
 from agorafs.sandbox.switches import SWITCHES, Switches
@@ -139,6 +140,7 @@ async def _seed_everything(client: DemoClient, tree: DemoTree) -> int:
         membership = {"project": project["id"], "user": users[user], "role": role}
         await client.call("POST", "v1/projectmembership/", json=membership)
     await _seed_neuro_study(client, tree, neuro_study["root_folder"])
+    await seed_tasks(client, neuro_study["id"])
     await _seed_my_agora(client, tree)
     return await _seed_phantom_qa(client, tree, phantom_qa["root_folder"])
 

@@ -92,6 +92,7 @@ def _create(args: argparse.Namespace) -> Sandbox:
         raise _CannotRunError(f"{args.port} is no TCP port", 2)
     _require("aiohttp", "sandbox")
     _require("pydicom", "sandbox")
+    _require("yaml", "sandbox")
     from agorafs.sandbox.server import Sandbox
     from agorafs.sandbox.store import DataDirectoryError
     from agorafs.sandbox.switches import SwitchError, parse_option

@@ -138,6 +138,13 @@ def series(call: Call, rows: Sequence[Row]) -> list[Json]:
         )
         for number in row
     }
+    with_results = {
+        row["object_id"]
+        for row in call.db.execute(
+            "SELECT object_id FROM task_result r JOIN folder f ON f.id = r.folder "
+            "WHERE r.content_type = 'serie' AND f.trash IS NULL"
+        )
+    }
     return [
         {
             "id": row["id"],
@@ -156,7 +163,7 @@ def series(call: Call, rows: Sequence[Row]) -> list[Json]:
             "thumbnails": [],
             "dataset_types": types[row["id"]],
             "has_relations": row["id"] in related,
-            "has_task_results": False,
+            "has_task_results": row["id"] in with_results,
             "created_date": row["created_date"],
             "modified_date": row["modified_date"],
         }
