@@ -33,6 +33,7 @@ _COMMANDS = {
     "status": "show this user's mounts, how they are, and what is being uploaded",
     "sync": "wait until everything written is verified on the server",
     "upload": "send files and directories, and wait until they are verified",
+    "run": "have the server run a task, and wait for its results",
     "retry": "send again what the server did not take",
     "cancel": "give up files that are not on the server",
     "refresh": "show at once what others have changed at a path",

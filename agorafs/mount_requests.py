@@ -88,6 +88,26 @@ class AskedStack(Protocol):
         """Ask the server for every file of the upload; return those not there by path, size and SHA-1, and why."""
         ...
 
+    def run_task(
+        self,
+        task: str,
+        arguments: Mapping[str, object],
+        *,
+        directory: str,
+        target: str | None,
+        outside: str | None,
+    ) -> dict[str, Any]:
+        """Have the server run a task; return how its job is, as ``job_status`` does.
+
+        *task* is said in *directory*, and so are the objects among *arguments*; *outside* is a directory on this
+        machine that relative paths may be meant in.
+        """
+        ...
+
+    def job_status(self, job: int) -> dict[str, Any]:
+        """Return how the job is: ``title``, ``state``, ``error``, ``progress``, ``waiting``, ``results`` and more."""
+        ...
+
 
 def handlers(stack: AskedStack) -> dict[str, Handler]:
     """Return the handler of each command, for ``control.ControlServer``."""
@@ -123,6 +143,17 @@ def handlers(stack: AskedStack) -> dict[str, Handler]:
         number = _number(request, "upload")
         return {"job": jobs.start(lambda: _named({"failed": stack.verify_upload(number)}))}
 
+    def run_task(request: dict[str, Any]) -> dict[str, Any]:
+        task, directory = _text(request, "task"), _path(request) or "/"
+        arguments = _object(request, "arguments") or {}
+        target = None if request.get("target") is None else _text(request, "target")
+        outside = None if request.get("outside") is None else _text(request, "outside")
+        return {
+            "job": jobs.start(
+                lambda: stack.run_task(task, arguments, directory=directory, target=target, outside=outside)
+            )
+        }
+
     return {
         "ping": lambda request: {},
         "status": lambda request: {"status": stack.status()},
@@ -134,6 +165,8 @@ def handlers(stack: AskedStack) -> dict[str, Handler]:
         "upload": upload,
         "upload-status": lambda request: _named(stack.upload_status(_number(request, "upload"))),
         "verify": verify,
+        "run-task": run_task,
+        "job-status": lambda request: stack.job_status(_number(request, "number")),
         "job": lambda request: jobs.collect(_number(request, "job")),
     }
 
@@ -198,6 +231,13 @@ def _number(request: Mapping[str, Any], name: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
         raise BadCommand(f"{name} must be a number")
     return number
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    text = request.get(name)
+    if not isinstance(text, str) or not text:
+        raise BadCommand(f"{name} must be a text")
+    return text
 
 
 def _object(request: Mapping[str, Any], name: str) -> dict[str, Any] | None:

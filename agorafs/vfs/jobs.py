@@ -65,9 +65,7 @@ _STATES = {
     TimelineState.ERROR: JobState.FAILED,
     TimelineState.CANCELLED: JobState.CANCELLED,
 }
-_SHOWN_KINDS = frozenset(
-    {Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.DATAFILE, Kind.PATIENT}
-)
+_SHOWN_KINDS = frozenset({Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT})
 
 
 class Timelines(Protocol):

@@ -18,6 +18,8 @@ that it is ready and waits until somebody unmounts.
     skipped         how many files of an upload are there already
     upload_refused  [class, argument…], when it is accepted
     missing         what the verification of an upload does not find
+    run_refused     [class, argument…], when a task is to be run
+    running         list of how its job is at one look after the other; the last one stays
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -76,12 +78,19 @@ UPLOAD = {
 }  # fmt: skip
 
 
+JOB = {
+    "job": 3, "title": "run Checksum", "state": "queued", "error": "", "progress": "", "waiting": "", "results": [],
+}  # fmt: skip
+
+
 class FakeStack:
     """Notes what is asked of it."""
 
     def __init__(self, plan: Planned) -> None:
         self._plan = plan
-        self._looks = {name: list(plan.get(name) or [{}]) for name in ("uploads", "unfinished", "uploading")}
+        self._looks = {
+            name: list(plan.get(name) or [{}]) for name in ("uploads", "unfinished", "uploading", "running")
+        }
 
     def _next(self, name: str) -> dict[str, Any]:
         looks = self._looks[name]
@@ -123,6 +132,26 @@ class FakeStack:
     def verify_upload(self, upload: int) -> list[dict[str, str]]:
         self._plan.note(f"verify {upload}")
         return list(self._plan.get("missing") or [])
+
+    def run_task(
+        self,
+        task: str,
+        arguments: Mapping[str, object],
+        *,
+        directory: str,
+        target: str | None,
+        outside: str | None,
+    ) -> dict[str, Any]:
+        self._plan.note(
+            f"run {task} in {directory} {json.dumps(arguments)} target={target} outside={outside}"
+        )
+        if self._plan.get("run_refused"):
+            name, *words = self._plan.get("run_refused")
+            raise getattr(errors, name)(*words)
+        return JOB
+
+    def job_status(self, job: int) -> dict[str, Any]:
+        return {**JOB, "job": job, **self._next("running")}
 
     def status(self) -> dict[str, object]:
         return {
