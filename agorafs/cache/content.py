@@ -54,6 +54,7 @@ from agorafs.cache.download import Downloader
 from agorafs.cache.flights import Services, copy_of
 from agorafs.cache.locks import InvariantLock
 from agorafs.cache.memory import Memory
+from agorafs.cache.pins import Pins
 from agorafs.cache.range_support import RangeSupport
 from agorafs.cache.shared_content import SharedContent
 from agorafs.cache.window import Window
@@ -92,9 +93,16 @@ class ContentCache:
         self._workers = Workers("read-ahead", limits.worker_threads)
         self._streams = Workers("download", limits.stream_threads)
         self._directory: ContentDirectory | None = None
+        self.pins: Pins | None = None
         if directory is not None:
+            self.pins = Pins(directory, limits.max_bytes - limits.window_max_bytes)
             self._directory = ContentDirectory(
-                directory, limits, clock, request_eviction=self._request_eviction, free_bytes=free_bytes
+                directory,
+                limits,
+                clock,
+                request_eviction=self._request_eviction,
+                pinned=self.pins.held,
+                free_bytes=free_bytes,
             )
         self._services = Services(
             limits,

@@ -33,6 +33,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,8 @@ class _Found:
 class ContentDirectory:
     """The cache directory, shared with other processes.
 
-    *request_eviction* is called (under no lock) when ``evict`` should run soon in another thread.
+    *request_eviction* is called (under no lock) when ``evict`` should run soon in another thread. *pinned* gives the
+    contents that are never evicted; while it is open none is added.
     """
 
     def __init__(
@@ -81,10 +83,12 @@ class ContentDirectory:
         clock: Clock,
         *,
         request_eviction: Callable[[], None],
+        pinned: Callable[[], AbstractContextManager[frozenset[str]]] = lambda: nullcontext(frozenset()),
         free_bytes: Callable[[int], int] | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         # Given and fixed:
+        self._pinned = pinned
         self._path = path
         self._limits = limits
         self._clock = clock
@@ -459,11 +463,12 @@ class ContentDirectory:
             return 0  # another process is at it
         freed = 0
         try:
-            for item in sorted(found, key=lambda item: item.recency_ns):
-                if freed >= goal_bytes:
-                    break
-                if _remove_unused(directory, item.name):
-                    freed += item.disk_bytes
+            with self._pinned() as pinned:
+                for item in sorted(found, key=lambda item: item.recency_ns):
+                    if freed >= goal_bytes:
+                        break
+                    if item.name not in pinned and _remove_unused(directory, item.name):
+                        freed += item.disk_bytes
         finally:
             os.close(lock)
         log.debug("content cache %s: evicted %d bytes", self._path, freed)
