@@ -47,11 +47,17 @@ from agorafs.uploads.uploads import Uploads
 from agorafs.vfs import FileSystem
 from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
+from agorafs.vfs.dot_jobs import DotJobs, status_of
 from agorafs.vfs.dot_uploads import DotUploads
 from agorafs.vfs.hidden import forget_leftovers
 from agorafs.vfs.import_template import filled_json
+from agorafs.vfs.job_store import jobs_directory
+from agorafs.vfs.jobs import Job, Jobs
 from agorafs.vfs.sources import fill_from
+from agorafs.vfs.tasks.definitions import Definitions
+from agorafs.vfs.tasks.runner import TaskRunner
 from agorafs.vfs.transit import Transit
+from agorafs.vfs.views.tasks import TaskView
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +88,14 @@ class _Uploading:
         self.home.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Working:
+    """What goes on in the background at the server, and who starts it."""
+
+    jobs: Jobs
+    runner: TaskRunner
+
+
 class Stack:
     """The layers of one mount. ``on_refreshed`` is told which paths may look different after a refresh."""
 
@@ -92,6 +106,7 @@ class Stack:
         contents: ContentCache,
         filesystem: FileSystem,
         uploading: _Uploading,
+        working: _Working,
         *,
         user: User,
         version: ServerVersion,
@@ -103,6 +118,7 @@ class Stack:
         self._contents = contents
         self._uploading = uploading
         self._transit = uploading.transit
+        self._working = working
         self._user = user
         self._version = version
 
@@ -156,6 +172,28 @@ class Stack:
         """Return what of such an upload the server does not have."""
         return self._transit.verify_upload(upload)
 
+    # -- tasks; see ``vfs.tasks.runner`` ---------------------------------------------------------------
+
+    def run_task(
+        self,
+        task: str,
+        arguments: Mapping[str, object],
+        *,
+        directory: str,
+        target: str | None,
+        outside: str | None,
+    ) -> dict[str, Any]:
+        """Start *task*, as it is called in *directory*, and return how its job is."""
+        names = [name for name in directory.split("/") if name]
+        runner = self._working.runner
+        found = runner.find_task(names, task)
+        job = runner.run(found, arguments, directory=names, target=target, outside=outside)
+        return status_of(job)
+
+    def job_status(self, job: int) -> dict[str, Any]:
+        """Return how the job is."""
+        return status_of(self._working.jobs.job(job))
+
     # -- the mount -----------------------------------------------------------------------------------
 
     def refresh(self, path: str | None) -> None:
@@ -179,6 +217,7 @@ class Stack:
     def close(self) -> None:
         """Close everything, front to back."""
         self.filesystem.close()
+        self._working.jobs.close()
         self._uploading.close()
         self._contents.close()
         self._client.close()
@@ -207,11 +246,12 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         on_failure.callback(contents.close)
         tree = _tree(settings, client, user, naming, clock)
         on_failure.callback(tree.close)
-        filesystem, uploading = _writable(settings, client, contents, tree, user, clock, on_failure)
+        filesystem, uploading, working = _writable(settings, client, contents, tree, user, clock, on_failure)
         uploading.start()
+        working.jobs.start()
         on_failure.pop_all()
     log.info("%s %s as %s", settings.url, version.text, user.username)
-    return Stack(settings, client, contents, filesystem, uploading, user=user, version=version)
+    return Stack(settings, client, contents, filesystem, uploading, working, user=user, version=version)
 
 
 def client_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Client:
@@ -273,7 +313,7 @@ def _writable(
     user: User,
     clock: Clock,
     on_failure: contextlib.ExitStack,
-) -> tuple[FileSystem, _Uploading]:
+) -> tuple[FileSystem, _Uploading, _Working]:
     """Build the file operations and what brings to the server what they write."""
     disk = Disk()
     limits = SpoolLimits(settings.spool_max_bytes, settings.spool_min_free_bytes)
@@ -304,6 +344,16 @@ def _writable(
     dot_uploads = DotUploads(
         uploads, report, nodes=report.nodes, where=lambda anchor: transit.where(anchor), clock=clock
     )
+    jobs = Jobs(
+        jobs_directory(settings.state_directory, url=settings.url, user=str(user.id)),
+        client.tasks,
+        client.exploring,
+        on_ended=lambda job: _job_ended(tree, job),
+        clock=clock,
+    )
+    on_failure.callback(jobs.close)
+    runner = TaskRunner(client.tasks, jobs, tree, lambda: filesystem.objects, is_read_only=settings.read_only)
+    tasks = TaskView(Definitions(client.tasks, tree.changed), runner)
     filesystem = FileSystem(
         tree,
         contents,
@@ -314,6 +364,7 @@ def _writable(
             freshness=_freshness(settings),
             clock=clock,
             uploads=dot_uploads,
+            parts=[DotJobs(jobs)],
         ),
         archive_url=settings.url,
         umask=settings.umask,
@@ -326,6 +377,7 @@ def _writable(
             is_read_only=settings.read_only,
             allow_delete=settings.allow_delete,
         ),
+        views={Area.TASKS: tasks, Area.TASK: tasks},
     )
     transit = Transit(
         tree,
@@ -340,7 +392,7 @@ def _writable(
         unfinished_removals=filesystem.unfinished_removals,
     )
     upkeep = Upkeep(store, sealer, filesystem.tidy_up)
-    return filesystem, _Uploading(home, store, transit, sender, upkeep)
+    return filesystem, _Uploading(home, store, transit, sender, upkeep), _Working(jobs, runner)
 
 
 def _adopt(contents: ContentCache, url: str, datafile: Datafile, path: Path) -> None:
@@ -358,6 +410,20 @@ def _keys_of(kind: Kind, object_id: int) -> list[DirKey]:
         ]
     areas = {Kind.FOLDER: Area.FOLDER, Kind.EXAM: Area.EXAM, Kind.SERIES: Area.SERIES}
     return [DirKey(areas[kind], object_id)] if kind in areas else []
+
+
+def _job_ended(tree: Tree, job: Job) -> None:
+    """Forget the directories in which a job may have left something."""
+    refs = [*job.results, *([] if job.target is None else [job.target])]
+    keys = [key for ref in refs for key in _keys_of(*ref)]
+    if job.project is not None:
+        keys += _keys_of(Kind.PROJECT, job.project)
+        projects = tree.known_listing(tree.resolve([Area.PROJECTS.value]))
+        for entry in () if projects is None else projects.entries.values():
+            record = entry.record
+            if isinstance(record, Project) and record.id == job.project and record.root_folder is not None:
+                keys.append(DirKey(Area.FOLDER, record.root_folder))
+    tree.changed(keys, job.target)
 
 
 def _naming(settings: Settings) -> Naming:
