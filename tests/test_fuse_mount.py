@@ -147,6 +147,9 @@ class Binding:
                 if binding.failure is not None:
                     raise binding.failure
 
+            def getxattr(self, path: bytes, name: bytes, *arguments) -> int:
+                return len(name)
+
         self.FUSE = FUSE
 
 
@@ -467,6 +470,11 @@ def test_libfuse_is_asked_for_no_path_where_there_is_a_handle_and_for_no_flush_o
 def test_attributes_that_are_not_ours_are_answered_before_any_path_is_looked_at(tuned, files):
     files.error = AssertionError("asked")
     assert tuned.getxattr(b"/d/x", b"security.capability", None, 0) == -errno.ENODATA
+
+
+@pytest.mark.parametrize("name", [b"user.agora.id", b"user.xdg.tags", b"user.baloo.rating"])
+def test_attributes_that_are_ours_under_any_name_are_looked_at(tuned, name):
+    assert tuned.getxattr(b"/d/x", name, None, 0) == len(name)
 
 
 def test_the_kernel_is_told_of_paths_until_the_mount_is_gone_and_not_after(operations, binding):

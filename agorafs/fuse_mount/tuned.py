@@ -2,7 +2,7 @@
 
 * ``readdir`` hands over attributes with the names, so ``ls -l`` and ``find`` need no ``getattr`` per entry,
   and resumes at the kernel's offset instead of listing again.
-* ``getxattr`` refuses what is not ours (``ls -l`` asks for two such names per entry, and the kernel for one before
+* ``getxattr`` refuses what we have not (``ls -l`` asks for two such names per entry, and the kernel for one before
   each write) before anything is decoded or raised.
 * ``read`` and ``write`` go straight to and from libfuse's buffer.
 * ``open`` lets the kernel keep its pages while the version behind the path is the same, which tools that
@@ -26,6 +26,7 @@ from agorafs.vfs.errno_map import outcome_of
 
 _FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS of libfuse 3: the entry comes with all its attributes
 _OWN_XATTRS = xattrs.PREFIX.encode()
+_ALIASES = frozenset({xattrs.XDG_TAGS.encode(), xattrs.BALOO_RATING.encode()})
 _NO_SUCH_XATTR = outcome_of(NoSuchXattr("")).errno
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
@@ -109,7 +110,7 @@ def tuned(binding: Any) -> Any:
             return 0
 
         def getxattr(self, path: bytes, name: bytes, *arguments: Any) -> int:
-            if not name.startswith(_OWN_XATTRS):
+            if not name.startswith(_OWN_XATTRS) and name not in _ALIASES:
                 return -_NO_SUCH_XATTR
             size: int = super().getxattr(path, name, *arguments)
             return size

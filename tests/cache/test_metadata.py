@@ -274,3 +274,27 @@ def test_a_listing_larger_than_the_limit_is_kept_alone(source, clock):
     cache.load("a")
     assert source.fetched == ["a"]
     cache.close()
+
+
+def test_what_is_put_is_fresh_for_the_ttl_and_no_fetch_under_way_replaces_it(cache, source, clock):
+    """Our own change is newer than an answer that may have left the server before it."""
+    source.gate.clear()
+    reader = threading.Thread(target=cache.load, args=("a",))
+    reader.start()
+    assert source.started.wait(10)
+    cache.put("a", "ours")
+    source.gate.set()
+    reader.join()
+    assert cache.load("a") == "ours"
+    clock.advance(FRESHNESS.ttl_s)
+    assert cache.load("a") == "a v1"
+
+
+def test_only_what_is_fresh_is_given_without_asking(cache, source, clock):
+    assert cache.get_fresh("a") is None
+    cache.load("a")
+    assert cache.get_fresh("a") == "a v1"
+    clock.advance(FRESHNESS.ttl_s)
+    assert cache.get_fresh("a") is None
+    assert cache.get("a") == "a v1"
+    assert source.fetched == ["a"]
