@@ -4,7 +4,7 @@
 
     Neuro Study     a brain exam of two series, one of them with 176 slices; a locked diffusion exam; folders
                     several levels deep with NIfTI, MINC, PAR/REC and documents; links of every kind; a folder
-                    linked into its own child
+                    linked into its own child; tags, ratings, parameters of users, a workbook, something in the trash
     Phantom QA      a Bruker study, single DICOM objects of many kinds, PAR/REC made a study by an import JSON,
                     reports by year and month, and everything with a difficult name
     My Agora        a DICOM CD and a few notes
@@ -29,15 +29,23 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
+from agorafs.sandbox.demo_annotations import (
+    CHECKED,
+    GOOD,
+    add_parameters,
+    add_workbook,
+    annotate,
+    fill_trash,
+)
 from agorafs.sandbox.demo_client import Content, DemoClient
 from agorafs.sandbox.demo_data import DemoTree, write_files
 from agorafs.sandbox.demo_hostile import add_hostile_objects
 from agorafs.sandbox.demo_tasks import seed_tasks
-from agorafs.sandbox.objects import OBSERVER, SCIENTIST
+from agorafs.sandbox.objects import OBSERVER, SCIENTIST, add_relation
 from agorafs.sandbox.store import Store
 from agorafs.sandbox.switches import SWITCHES, Switches
 
@@ -119,14 +127,20 @@ async def seed(server: SeedTarget) -> None:
             connector = aiohttp.TCPConnector(ssl=False)
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
                 client = DemoClient(session, server.url, server.api_key)
-                names = await _seed_everything(client, tree)
-        await asyncio.to_thread(_finish, server.store, names)
+                rest = await _seed_everything(client, tree)
+        await asyncio.to_thread(_finish, server.store, rest)
     finally:
         server.switches.set(switches)
 
 
-async def _seed_everything(client: DemoClient, tree: DemoTree) -> int:
-    """Return the folder of difficult names."""
+class _Rest(NamedTuple):
+    """What the API cannot make, and the store must be given."""
+
+    names: int  # the folder of difficult names, for hostile objects
+    related: tuple[int, int]  # two series
+
+
+async def _seed_everything(client: DemoClient, tree: DemoTree) -> _Rest:
     neuro_study = await client.project(
         "Neuro Study", "Brain scans of volunteers, with what was derived from them"
     )
@@ -139,19 +153,24 @@ async def _seed_everything(client: DemoClient, tree: DemoTree) -> int:
     ):
         membership = {"project": project["id"], "user": users[user], "role": role}
         await client.call("POST", "v1/projectmembership/", json=membership)
-    await _seed_neuro_study(client, tree, neuro_study["root_folder"])
+    related = await _seed_neuro_study(client, tree, neuro_study)
     await seed_tasks(client, neuro_study["id"])
     await _seed_my_agora(client, tree)
-    return await _seed_phantom_qa(client, tree, phantom_qa["root_folder"])
+    return _Rest(await _seed_phantom_qa(client, tree, phantom_qa), related)
 
 
-def _finish(store: Store, names: int) -> None:
-    with store.transaction():
-        add_hostile_objects(store, names)
+def _finish(store: Store, rest: _Rest) -> None:
+    with store.transaction() as db:
+        add_hostile_objects(store, rest.names)
+        add_relation(db, "serie", rest.related[0], "serie", rest.related[1])
         store.setting(_SEEDED, lambda: "1")
 
 
-async def _seed_neuro_study(client: DemoClient, tree: DemoTree, root: int) -> None:
+async def _seed_neuro_study(
+    client: DemoClient, tree: DemoTree, project: Mapping[str, Any]
+) -> tuple[int, int]:
+    """Return the two series of the brain exam."""
+    root = project["root_folder"]
     raw_data = await client.folder(root, "Raw data")
     brain = await client.upload(_files(tree.brain), folder=raw_data)
     diffusion = await client.upload(
@@ -179,12 +198,40 @@ async def _seed_neuro_study(client: DemoClient, tree: DemoTree, root: int) -> No
     await client.link("folder", derived, favourites)
     loop = await client.folder(root, "Loop")
     await client.link("folder", loop, await client.folder(loop, "Child"))
+    survey, anatomy = sorted(brain["serie"])
+    (diffusion_series,) = diffusion["serie"]
+    await annotate(
+        client,
+        project["id"],
+        tags={
+            GOOD: [("serie", anatomy), ("serie", diffusion_series), ("dataset", large["dataset"][0])],
+            CHECKED: [("exam", brain_exam), ("serie", survey), ("serie", anatomy)],
+        },
+        ratings={("serie", survey): 2, ("serie", anatomy): 5, ("serie", diffusion_series): 4},
+    )
+    await add_parameters(
+        client,
+        f"series/{anatomy}",
+        "Quality",
+        {"snr": 31.5, "motion": "none", "snr_by_slice_group": [29.8, 31.5, 30.2]},
+    )
+    await add_workbook(client, nifti)
+    await fill_trash(client, project["id"], root)
     await client.call("POST", "v2/exam/lock_ids/", data={"ids": str(diffusion_exam)})
+    return survey, anatomy
 
 
-async def _seed_phantom_qa(client: DemoClient, tree: DemoTree, root: int) -> int:
+async def _seed_phantom_qa(client: DemoClient, tree: DemoTree, project: Mapping[str, Any]) -> int:
+    """Return the folder of difficult names."""
+    root = project["root_folder"]
     inbox = await client.folder(root, "Inbox")
-    await client.upload(_files(tree.bruker), folder=inbox)
+    bruker = await client.upload(_files(tree.bruker), folder=inbox)
+    await annotate(
+        client,
+        project["id"],
+        tags={GOOD: [("serie", min(bruker["serie"]))]},
+        ratings={("serie", series): 4 for series in bruker["serie"]},
+    )
     await client.upload(_files(tree.objects), folder=inbox)
     pair = {path.name: path for path in tree.parrec.iterdir() if path.stem == "phantom_varscale"}
     await client.upload(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import pytest
 from gtagora.exception import AgoraException
@@ -137,7 +138,7 @@ def test_searching_by_words_can_be_switched_off(sandbox, project):
 
 # -- expressions -------------------------------------------------------------------------------------
 
-VALUES = {
+VALUES: Mapping[str, Sequence[object]] = {
     "parameter.TR": [2.5, 3],
     "parameter.Echo Time": [30],
     "parameter.note": ["good one"],
@@ -177,7 +178,10 @@ VALUES = {
     ],
 )
 def test_an_expression_means_what_it_says(text, expected):
-    assert expressions.parse(text)(lambda operand: VALUES.get(operand, [])) is expected
+    def values(operand: str) -> Sequence[object]:
+        return VALUES.get(operand, [])
+
+    assert expressions.parse(text)(values) is expected
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,30 @@ def test_instances_are_listed_for_a_project_and_for_a_user_and_can_be_filtered(s
     assert sandbox.get("v2/tag-instance/?limit=1000", user="scientist")["results"] == []
 
 
+def test_the_objects_of_a_project_that_carry_a_tag_are_listed_kind_by_kind(sandbox, project, study):
+    other = make_study(sandbox, project)
+    tag = make_tag(sandbox, "one of two", project=project.id)
+    expected = {
+        "exam": study.exam,
+        "series": study.series,
+        "dataset": study.dataset,
+        "patient": study.patient,
+    }
+    for kind, id_ in expected.items():
+        assert tag_object(sandbox, tag, kind, id_).status_code == 201
+    for kind, id_ in expected.items():
+        path = f"v2/project/{project.id}/{kind}/for_tag/{tag}/"
+        assert [found["id"] for found in sandbox.get(path)["results"]] == [id_]
+        assert sandbox.api("GET", path, user="scientist").status_code == 404
+    mine = make_tag(sandbox, "mine, in several projects")
+    tag_object(sandbox, mine, "exam", other.exam)
+    found = sandbox.get(f"v2/project/{project.id}/exam/for_tag/{mine}/")["results"]
+    assert [exam["id"] for exam in found] == [other.exam]
+    elsewhere = sandbox.post("v2/project/", {"name": "elsewhere"})["id"]
+    assert sandbox.get(f"v2/project/{elsewhere}/exam/for_tag/{mine}/")["results"] == []
+    assert sandbox.api("GET", f"v2/project/{project.id}/exam/for_tag/{10**9}/").status_code == 404
+
+
 def test_a_tag_of_ones_own_is_seen_by_nobody_else(sandbox, project, study, observer):
     tag = make_tag(sandbox, "mine", visibility=1, scope=2)
     assert sandbox.get(f"v2/tag-definition/{tag}/")["user"] == sandbox.get("v1/user/current/")["id"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import unicodedata
 
+import nibabel
+import numpy as np
 import pytest
+from workbook.mask import decode_full_mask
 
 from agorafs.sandbox import demo
 from agorafs.sandbox.demo_hostile import HOSTILE_FILENAMES
@@ -24,6 +28,16 @@ _COUNTED = (
     "dataset",
     "datafile",
     "membership",
+    "tag_definition",
+    "tag_instance",
+    "rating",
+    "parameter_set",
+    "relation",
+    "workbook",
+    "trash_entry",
+    "task",
+    "script_task",
+    "host",
 )
 
 
@@ -154,6 +168,62 @@ def test_the_scientist_may_write_in_both_projects_and_the_observer_read_one(ask)
         "SELECT u.username, p.name, m.role FROM membership m JOIN user u ON u.id = m.user "
         "JOIN project p ON p.id = m.project WHERE NOT p.is_myagora AND u.username != 'admin' ORDER BY 1, 2"
     ) == [("observer", "Neuro Study", 4), ("scientist", "Neuro Study", 2), ("scientist", "Phantom QA", 2)]
+
+
+def test_some_series_are_rated_four_or_better_and_tagged_good_and_others_are_not(ask):
+    rows = ask(
+        "SELECT s.name, r.value, (SELECT count(*) FROM tag_instance i JOIN tag_definition t "
+        "ON t.id = i.tag_definition WHERE t.label = 'good' AND i.tagged_object_content_type = 'serie' "
+        "AND i.tagged_object_id = s.id) FROM series s "
+        "JOIN rating r ON r.content_type = 'serie' AND r.object_id = s.id"
+    )
+    good = [name for name, value, tagged in rows if value >= 4 and tagged]
+    assert {"T1w 3D TFE", "CBU_DTI_64D_1A"} < set(good)
+    assert {value for _, value, _ in rows} == {2, 4, 5}
+    assert any(value >= 4 and not tagged for _, value, tagged in rows)
+
+
+def test_two_series_are_related_a_folder_is_in_the_trash_and_a_user_gave_parameters(ask):
+    assert ask(
+        "SELECT a.name, b.name FROM relation r JOIN series a ON a.id = r.from_id JOIN series b ON b.id = r.to_id"
+    ) == [("Survey", "T1w 3D TFE")]
+    assert ask("SELECT content_type, name FROM trash_entry") == [("folder", "Old notes")]
+    ((parameters,),) = ask("SELECT parameters FROM parameter_set WHERE read_only = 0 AND name = 'Quality'")
+    assert {"Name": "snr", "Value": 31.5} in json.loads(parameters)
+
+
+def test_the_masks_of_the_workbook_fit_the_image_they_are_drawn_on(store, ask):
+    """The vendor's decoder reads them: most of the middle is inside, the corners are not."""
+    ((name, sha1, content),) = ask(
+        "SELECT d.name, f.sha1, w.content FROM workbook w JOIN dataset d ON d.id = w.dataset "
+        "JOIN datafile f ON f.dataset = d.id"
+    )
+    image = nibabel.Nifti1Image.from_bytes(store.contents.path(sha1).read_bytes())
+    masks = {mask["name"]: decode_full_mask(mask) for mask in json.loads(content)["mask"]["mMasks"]}
+    assert name == "anatomical.nii"
+    assert set(masks) == {"head", "hemispheres"}
+    for mask in masks.values():
+        labels = np.array(mask.data, dtype=np.uint8).reshape(mask.shape)[..., 0]
+        assert labels.shape == image.shape
+        assert labels[16, 20, 12] == 1 and labels[0, 0, 0] == labels[-1, -1, -1] == 0
+        assert 0.2 < (labels > 0).mean() < 0.3, (
+            "an ellipsoid of 0.8 of the image: 0.8**3 * pi/6 of its voxels"
+        )
+    assert set(masks["head"].data) == {0, 1}
+    assert set(masks["hemispheres"].data) == {0, 1, 2}
+
+
+def test_the_main_project_has_tasks_of_both_kinds_and_a_host(ask):
+    """A UI task and the script task have the same number."""
+    assert ask(
+        "SELECT t.id, t.name, p.name FROM task t JOIN project p ON p.id = t.project ORDER BY t.id"
+    ) == [
+        (1, "Checksum", "Neuro Study"),
+        (2, "Header", "Neuro Study"),
+        (3, "Convert/To NIfTI", "Neuro Study"),
+    ]
+    assert ask("SELECT id, name FROM script_task") == [(1, "Checksum of a study")]
+    assert ask("SELECT name FROM host") == [("sandbox",)]
 
 
 def test_an_interrupted_seeding_is_completed_by_the_next_and_a_third_changes_nothing(
