@@ -20,13 +20,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
 from cachetools import Cache, LRUCache
 
+from agorafs.cache.at_once import each
 from agorafs.cache.locks import InvariantLock
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import (
@@ -73,7 +73,6 @@ log = logging.getLogger(__name__)
 
 # Told to the kernel one by one after a refresh; 20,000 took 0.11 to 0.18 s.
 _MAX_SEEN = 20_000
-_COMPLETERS = 4  # requests at once for the datafiles of one answer that left them out; not measured
 _MAX_OTHER_NAMES = 10_000
 
 # Views, apart from the two kinds of directories whose content needs no fetch.
@@ -474,13 +473,8 @@ class Tree:
         """Return *datasets* by id, with the datafiles that the answer left out."""
         whole = {dataset.id: dataset for dataset in datasets}
         bare = [dataset.id for dataset in datasets if dataset.datafiles is None]
-        if not bare:
-            return whole
-        # Threads of its own, so that no listing waits behind those of another that hang.
-        with ThreadPoolExecutor(min(_COMPLETERS, len(bare)), "agorafs-datafiles") as threads:
-            answers = threads.map(self._archive.dataset_datafiles, bare)
-            for dataset_id, datafiles in zip(bare, answers, strict=True):
-                whole[dataset_id] = replace(whole[dataset_id], datafiles=tuple(datafiles))
+        for dataset_id, datafiles in zip(bare, each(self._archive.dataset_datafiles, bare), strict=True):
+            whole[dataset_id] = replace(whole[dataset_id], datafiles=tuple(datafiles))
         return whole
 
     def _check(self) -> None:

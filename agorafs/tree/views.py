@@ -28,9 +28,9 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from agorafs.cache.at_once import each
 from agorafs.cache.metadata import Fetched
 from agorafs.client.annotations import Tag, TagInstance
 from agorafs.client.records import (
@@ -55,11 +55,9 @@ log = logging.getLogger(__name__)
 
 # A search for this and an expression is one for series (``parameter.TR > 1``); anything else is a text.
 SERIES_EXPRESSION = "series:"
-_REQUESTS_AT_ONCE = 4  # not measured
 
 Found = Fetched[DirKey, Listing]
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class TagLists(Protocol):
@@ -176,9 +174,7 @@ class Views:
         """Return the objects *wanted*, which have the tag, as cheaply as can be."""
         if kind is not Kind.FOLDER and len(wanted) > len(projects):
             try:
-                answers = _each(
-                    lambda project: self._archive.annotations.tagged(project, kind, tag), projects
-                )
+                answers = each(lambda project: self._archive.annotations.tagged(project, kind, tag), projects)
                 return [one for answer in answers for one in answer if one.id in wanted]
             except (NotFound, NotSupported) as error:
                 log.debug("the server does not list each %s with tag %d: %s", kind.value, tag, error)
@@ -191,7 +187,7 @@ class Views:
         }
         if kind not in one_by_one:
             return []
-        answers_or_none = _each(lambda one: _unless_gone(one_by_one[kind], one), wanted)
+        answers_or_none = each(lambda one: _unless_gone(one_by_one[kind], one), wanted)
         return [one for one in answers_or_none if one is not None]
 
     # -- searches ------------------------------------------------------------------------------------
@@ -203,7 +199,7 @@ class Views:
         series = exploring.search_series(key.inner[len(SERIES_EXPRESSION) :].strip())
         if key.id:
             unsure = {one.exam for one in series if one.project is None and one.exam is not None}
-            exams = _each(lambda exam: _unless_gone(self._archive.exam, exam), unsure)
+            exams = each(lambda exam: _unless_gone(self._archive.exam, exam), unsure)
             homes = {exam.id: exam.project for exam in exams if exam is not None}
             series = [one for one in series if key.id in (one.project, homes.get(one.exam or 0))]
         return Fetched(build.links_listing(key, series, self._naming))
@@ -212,7 +208,7 @@ class Views:
 
     def _all_tasks(self) -> Found:
         projects = list(self._projects())
-        answers = _each(self._tasks_or_error, projects)
+        answers = each(self._tasks_or_error, projects)
         failures = [answer for answer in answers if isinstance(answer, AgoraFSError)]
         if failures and len(failures) == len(projects):
             raise failures[0]
@@ -246,15 +242,6 @@ class Views:
             for project, entries in by_project.items()
         }
         return Fetched(listings.pop(key), listings)
-
-
-def _each(function: Callable[[T], R], items: Collection[T]) -> list[R]:
-    """Return *function* of each of *items*, which asks the archive, a few at a time."""
-    if len(items) < 2:
-        return [function(item) for item in items]
-    # Threads of its own, so that no listing waits behind those of another that hang.
-    with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(items)), "agorafs-views") as threads:
-        return list(threads.map(function, items))
 
 
 def _unless_gone(fetch: Callable[[int], T], object_id: int) -> T | None:

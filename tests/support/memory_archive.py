@@ -68,6 +68,12 @@ class MemoryArchive:
         self._projects[project.id] = project
         return project
 
+    def rename_project(self, project: int, name: str) -> None:
+        self._projects[project] = replace(self._projects[project], name=name)
+
+    def remove_project(self, project: int) -> None:
+        del self._projects[project]
+
     def add_folder(self, name: str, parent: int | None, *, locked: bool = False) -> Folder:
         project = self._folders[parent].project if parent else None
         folder = Folder(self.next_id(), name, project, locked)
@@ -203,6 +209,16 @@ class MemoryArchive:
         found: Exam = self._given(self._exams, exam_id)
         return found
 
+    def exam_by_uid(self, project_id: int, uid: str) -> Exam:
+        self._asked("exam_by_uid", project_id)
+        found: list[Exam] = [one for one in self.all_of(Kind.EXAM, project_id) if one.uid == uid]
+        return found[0] if found else self._given({}, project_id)
+
+    def series_by_uid(self, project_id: int, uid: str) -> Series:
+        self._asked("series_by_uid", project_id)
+        found: list[Series] = [one for one in self.all_of(Kind.SERIES, project_id) if one.uid == uid]
+        return found[0] if found else self._given({}, project_id)
+
     def exam_tree(self, exam_id: int) -> ExamTree:
         self._asked("exam_tree", exam_id)
         exam = self._given(self._exams, exam_id)
@@ -233,13 +249,17 @@ class MemoryArchive:
         self._asked("series_datasets", series_id)
         return [self._sent(d) for d in self._datasets.values() if d.series == series_id]
 
-    def series_folders(self, series_id: int) -> list[Folder]:
-        self._asked("series_folders", series_id)
+    def folders_showing(self, ref: RemoteRef) -> list[Folder]:
+        word = {Kind.SERIES: "serie"}.get(ref.kind, ref.kind.value)
         return [
             self._folders[folder]
             for folder, items in self._items.items()
-            if any(item.content_type == "serie" and item.object_id == series_id for item in items)
+            if any(item.content_type == word and item.object_id == ref.id for item in items)
         ]
+
+    def series_folders(self, series_id: int) -> list[Folder]:
+        self._asked("series_folders", series_id)
+        return self.folders_showing(RemoteRef(Kind.SERIES, series_id))
 
     def dataset(self, dataset_id: int) -> Dataset:
         self._asked("dataset", dataset_id)
@@ -252,11 +272,7 @@ class MemoryArchive:
 
     def dataset_folders(self, dataset_id: int) -> list[Folder]:
         self._asked("dataset_folders", dataset_id)
-        return [
-            self._folders[folder]
-            for folder, items in self._items.items()
-            if any(item.content_type == "dataset" and item.object_id == dataset_id for item in items)
-        ]
+        return self.folders_showing(RemoteRef(Kind.DATASET, dataset_id))
 
     def patients(self) -> list[Patient]:
         self._asked("patients")

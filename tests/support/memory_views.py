@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agorafs.client.annotations import Tag, TagInstance
-from agorafs.client.records import Kind, RemoteRef, Series
+from agorafs.client.records import Folder, Kind, RemoteRef, Series
 from agorafs.client.task_records import Task
-from agorafs.client.view_records import Hit, TrashEntry
+from agorafs.client.view_records import Hit, Relation, TrashEntry
 from agorafs.errors import NotFound
 
 if TYPE_CHECKING:
@@ -59,8 +59,21 @@ class MemoryAnnotations:
         refs = {one.ref for one in self._instances.values() if one.tag == tag_id}
         return [one for one in self._archive.all_of(kind, project_id) if RemoteRef(kind, one.id) in refs]
 
-    def create_tag(self, label: str, *, project: int | None) -> Tag:
-        self._archive._asked("create_tag", label, project)
+    def tags_of(self, ref: RemoteRef) -> list[Tag]:
+        self._archive._asked("tags_of", ref.kind.value, ref.id)
+        return [self._tags[one.tag] for one in self._instances.values() if one.ref == ref]
+
+    def tag(self, ref: RemoteRef, tag_id: int) -> TagInstance:
+        self._archive._asked("tag", ref.kind.value, ref.id, tag_id)
+        return self.add_instance(self._tags[tag_id], ref.kind, ref.id)
+
+    def remove_tag_instance(self, instance_id: int) -> None:
+        self._archive._asked("remove_tag_instance", instance_id)
+        if self._instances.pop(instance_id, None) is None:
+            raise NotFound(f"tag instance {instance_id} is not there")
+
+    def create_tag(self, label: str, *, project: int | None, user: int | None = None) -> Tag:
+        self._archive._asked("create_tag", label, project, user)
         return self.add_tag(label, project)
 
     def delete_tag(self, tag_id: int) -> None:
@@ -68,13 +81,6 @@ class MemoryAnnotations:
         if self._tags.pop(tag_id, None) is None:
             raise NotFound(f"tag {tag_id} is not there")
         self._instances = {id_: one for id_, one in self._instances.items() if one.tag != tag_id}
-
-    def remove_instance(self, label: str, ref: RemoteRef) -> None:
-        self._instances = {
-            id_: one
-            for id_, one in self._instances.items()
-            if one.ref != ref or self._tags[one.tag].label != label
-        }
 
 
 class MemoryExploring:
@@ -84,6 +90,7 @@ class MemoryExploring:
         self._archive = archive
         self.hits: dict[str, list[Hit]] = {}
         self.series_hits: dict[str, list[Series]] = {}
+        self.related: list[Relation] = []
         self._trash: dict[int, TrashEntry] = {}
 
     def add_hit(self, text: str, kind: Kind, object_id: int, name: str, project: int | None = None) -> None:
@@ -103,6 +110,14 @@ class MemoryExploring:
     def search_series(self, expression: str) -> list[Series]:
         self._archive._asked("search_series", expression)
         return self.series_hits.get(expression, [])
+
+    def relations(self, ref: RemoteRef) -> list[Relation]:
+        self._archive._asked("relations", ref.kind.value, ref.id)
+        return [one for one in self.related if ref in (one.first, one.second)]
+
+    def folders_of(self, ref: RemoteRef) -> list[Folder]:
+        self._archive._asked("folders_of", ref.kind.value, ref.id)
+        return self._archive.folders_showing(ref)
 
     def trash(self) -> list[TrashEntry]:
         self._archive._asked("trash")
