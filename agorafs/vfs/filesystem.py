@@ -39,6 +39,7 @@ from agorafs.errors import (
     NotPermitted,
     NotSupported,
     ReadOnly,
+    Refused,
     StaleLookup,
 )
 from agorafs.tree.listing import Area, DirKey, Special
@@ -335,7 +336,11 @@ class FileSystem:
             SpoolFull: There is no room; what was written before is safe.
             PermissionDenied: It would change archived data.
         """
-        return self._files.write(handle, offset, data)
+        try:
+            return self._files.write(handle, offset, data)
+        except Refused as error:  # a value or a command, most often
+            self._complaints.note(self.path_of(handle), error)
+            raise
 
     def truncate(self, path: str, size: int, handle: int | None = None) -> None:
         """Make a file *size* bytes long."""
@@ -356,7 +361,11 @@ class FileSystem:
 
     def flush(self, handle: int) -> None:
         """A program closed a descriptor: what it wrote survives the death of every process from here on."""
-        self._files.flush(handle)
+        try:
+            self._files.flush(handle)
+        except Refused as error:  # what was written as a whole, such as a description
+            self._complaints.note(self.path_of(handle), error)
+            raise
 
     def fsync(self, handle: int) -> None:
         """What was written survives a power cut from here on."""
@@ -572,7 +581,8 @@ class FileSystem:
 
     def _xattrs(self, path: str, found: Node | Local | Aside) -> dict[str, str]:
         if isinstance(found, Aside):
-            return {}
+            told = self._complaints.reason(path)
+            return {} if told is None else {f"{xattrs.PREFIX}error": told}
         if isinstance(found, Local):
             assert self._writing is not None
             uploads = self._writing.uploads

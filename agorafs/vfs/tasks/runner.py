@@ -127,6 +127,10 @@ class TaskRunner:
             project=None if project is None or project.project is None else project.project.id,
         )
 
+    def path_of(self, job: Job) -> str:
+        """Return where the job is to be seen, as programs on this machine name it."""
+        return f"{(self._objects().mountpoint or '').rstrip('/')}/.agora/jobs/{job.number}"
+
     def find_task(self, directory: Sequence[str], text: str) -> Task:
         """Return the task that *text*, said in *directory*, means.
 

@@ -17,6 +17,7 @@ Threads.  ``_lock`` guards the answers that wait to be read; it is a leaf.
 
 from __future__ import annotations
 
+import shlex
 import threading
 
 from cachetools import LRUCache
@@ -32,7 +33,6 @@ from agorafs.vfs.aside import Aside, Caller
 from agorafs.vfs.control.desk import Answer, refusal
 from agorafs.vfs.control.language import is_object
 from agorafs.vfs.control.talk import Talk
-from agorafs.vfs.jobs import Job
 from agorafs.vfs.tasks.definitions import Definitions, definition_text, parse_definition
 from agorafs.vfs.tasks.runner import TaskRunner, parse_arguments
 from agorafs.vfs.tasks.syntax import syntax_text
@@ -128,7 +128,9 @@ class RunCommands:
         is_json = is_object(text)
         try:
             job = self._runner.run(self._task, parse_arguments(text), directory=directory)
-            answer = Answer(started_words(job), {"ok": True, **started_data(job)}, is_json)
+            path = self._runner.path_of(job)
+            words = f"job {job.number}: {job.title}\ncat {shlex.quote(path)}/wait waits for its end"
+            answer = Answer(words, {"ok": True, "job": job.number, "path": path}, is_json)
         except Exception as error:
             self._answers.keep(directory, caller, refusal(error, is_json=is_json).rendered())
             raise
@@ -138,16 +140,6 @@ class RunCommands:
     def last_answer(self, directory: tuple[str, ...], caller: Caller) -> bytes:
         """Return the answer to the last run of *caller*, nothing if there was none."""
         return self._answers.get(directory, caller)
-
-
-def started_words(job: Job) -> str:
-    """Return what is said of a run that has been started."""
-    return f"job {job.number}: {job.title}; cat /.agora/jobs/{job.number}/wait waits for its end"
-
-
-def started_data(job: Job) -> dict[str, object]:
-    """Return the same for programs."""
-    return {"job": job.number, "path": f"/.agora/jobs/{job.number}", "timeline": job.timeline}
 
 
 class _Answers:
