@@ -34,9 +34,14 @@ _COMMANDS = {
     "sync": "wait until everything written is verified on the server",
     "upload": "send files and directories, and wait until they are verified",
     "run": "have the server run a task, and wait for its results",
+    "control": "give a command to a directory: tags, ratings, locks, copies and more",
+    "pin": "fetch what is at a path, and keep it in the cache",
+    "unpin": "let the cache evict what was pinned",
     "retry": "send again what the server did not take",
     "cancel": "give up files that are not on the server",
     "refresh": "show at once what others have changed at a path",
+    "login": "exchange user name and password for a key, and write a profile",
+    "ping": "say whether a server answers, and as whom",
     "sandbox": "run a small Agora-compatible server with demo data",
 }
 

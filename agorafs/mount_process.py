@@ -95,9 +95,10 @@ def connect(connect_layers: Callable[[Settings], Any], resolved: Resolved, setti
     try:
         return connect_layers(settings)
     except NotAuthenticated as error:
+        source = resolved.credential_source
         raise NotAuthenticated(
-            f"{settings.url} does not accept the API key from {resolved.credential_source.description}: make a new "
-            f"one in your profile on the server's web page ({error})"
+            f"{settings.url} does not accept the {source.kind.value} from {source.description}: {source.advice} "
+            f"({error})"
         ) from None
     except (RemoteTimeout, RemoteUnavailable) as error:
         if isinstance(error, TlsError):

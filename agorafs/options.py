@@ -40,7 +40,8 @@ _NOT_OURS = frozenset({
 })  # fmt: skip
 _NOT_OURS_PREFIXES = ("x-", "X-", "comment=", "uhelper=", "helper=")
 
-_PATHS = ("api_key_file", "config", "log_file")
+_PATHS = ("api_key_file", "token_file", "password_file", "config", "log_file")
+_SECRETS = ("api_key", "token", "password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Options:
     settings: dict[str, Any] = field(default_factory=dict)
     kernel_flags: tuple[str, ...] = ()
     api_key_file: Path | None = None
+    token_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
     config: Path | None = None
     log_file: Path | None = None
     nonempty: bool = False
@@ -70,6 +74,7 @@ def parse_options(texts: Sequence[str]) -> Options:
     settings: dict[str, Any] = {}
     flags: dict[str, None] = {}
     paths: dict[str, Path] = {}
+    username: str | None = None
     nonempty = False
     for option in (option for text in texts for option in split_options(text)):
         name, equals, value = option.partition("=")
@@ -85,18 +90,25 @@ def parse_options(texts: Sequence[str]) -> Options:
             nonempty = True
         elif canonical in _PATHS:
             paths[canonical] = _path(name, value)
-        elif canonical == "api_key":
-            raise UsageError("-o api_key would show the key to every user in ps: use -o api_key_file=FILE")
+        elif canonical in _SECRETS:
+            raise UsageError(
+                f"-o {canonical} would show it to every user in ps: use -o {canonical}_file=FILE"
+            )
+        elif canonical == "username" and value:
+            username = value
         elif canonical in KNOWN_SETTINGS:
             settings[canonical] = _setting(canonical, value if equals else None)
         else:
-            known = sorted({*KNOWN_SETTINGS, *_PATHS, *KERNEL_FLAGS, "ro", "rw", "nonempty"})
+            known = sorted({*KNOWN_SETTINGS, *_PATHS, *KERNEL_FLAGS, "ro", "rw", "nonempty", "username"})
             hint = did_you_mean(canonical, known) or "; agorafs mount --help lists them"
             raise UsageError(f"unknown option: -o {name}{hint}")
     return Options(
         settings=settings,
         kernel_flags=tuple(flags),
         api_key_file=paths.get("api_key_file"),
+        token_file=paths.get("token_file"),
+        username=username,
+        password_file=paths.get("password_file"),
         config=paths.get("config"),
         log_file=paths.get("log_file"),
         nonempty=nonempty,

@@ -13,41 +13,71 @@ The file, ``$XDG_CONFIG_HOME/agorafs/config.toml``::
     api_key_file = "~/.config/agorafs/institute.key"
     cache_max_bytes = "100 GiB"
 
-Secrets.  A key is read from a file, from the profile (then the file must be closed to other users) or from
-``AGORA_API_KEY``. It is never taken from the command line, where ``ps`` shows it, and never from a URL. No
-message of this module contains one. ``CredentialSource`` remembers the place, not the key; only a key from
-the environment has to be kept, since the environment can not be read again, and it is left out of ``repr``.
+Credentials.  An API key, or else a session token that somebody obtained, or else a user with a password, which is
+exchanged for a token: the first that is given, on the command line before the environment before the profile.
+
+Secrets.  A key is read from a file, from the profile (then the file must be closed to other users), from the
+keyring or from ``AGORA_API_KEY``; tokens and passwords from a file, ``AGORA_TOKEN`` or ``AGORA_PASSWORD``. None is
+ever taken from the command line, where ``ps`` shows it, and never from a URL. No message of this module contains one.
+``CredentialSource`` remembers the place, not the secret; only one from the environment has to be kept, since the
+environment can not be read again, and it is left out of ``repr``.
 
 Failure.  ``UsageError`` with status CONFIGURATION for what stands in a file, USAGE for what stands on the
-command line; ``NotAuthenticated`` when no key was given at all.
+command line; ``NotAuthenticated`` when no credential was given at all.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
+import enum
 import importlib
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agorafs.client.auth import ApiKey
+from agorafs import keyring_access
+from agorafs.client.auth import ApiKey, Credential, Password, Token
 from agorafs.client.base_url import BaseUrl
 from agorafs.config import KNOWN_SETTINGS, Settings, default_config_file, did_you_mean, parse_value
 from agorafs.errors import ExitStatus, NotAuthenticated, UsageError
 
-_KEY_VARIABLE = "AGORA_API_KEY"
-_PROFILE_ONLY = ("url", "api_key", "api_key_file")
+_USER_VARIABLE = "AGORA_USER"
+_PASSWORD_VARIABLE = "AGORA_PASSWORD"
+_PROFILE_ONLY = ("url", "api_key", "api_key_file", "keyring", "token_file", "user", "password_file")
 _MAX_KEY_FILE_BYTES = 4096  # a key is some forty characters; a larger file is some other file
+
+
+class CredentialKind(enum.Enum):
+    """What is presented to the server; the value is its name in messages."""
+
+    API_KEY = "API key"
+    TOKEN = "session token"
+    PASSWORD = "password"
+
+
+_SECRET_VARIABLES = {
+    "AGORA_API_KEY": CredentialKind.API_KEY,
+    "AGORA_TOKEN": CredentialKind.TOKEN,
+    _PASSWORD_VARIABLE: CredentialKind.PASSWORD,
+}
+_ADVICE = {
+    CredentialKind.API_KEY: "make a new one in your profile on the server's web page",
+    CredentialKind.TOKEN: "sessions end, so get a new token, or use an API key (agorafs login)",
+    CredentialKind.PASSWORD: "check the user name and the password",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One ``[profiles.NAME]``: settings already parsed, and whether and where it has a key."""
+    """One ``[profiles.NAME]``: settings already parsed, and whether and where it has a key.
+
+    ``keyring`` is the name under which the keyring has the key.
+    """
 
     name: str
     path: Path
@@ -55,15 +85,35 @@ class Profile:
     settings: Mapping[str, Any]
     api_key_file: Path | None
     has_api_key: bool
+    keyring: str | None = None
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCredential:
+    """What the command line said of credentials: files, and whose password it is."""
+
+    api_key_file: Path | None = None
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialSource:
-    """Where the key of a mount is read, at the start and again on ``SIGHUP``. Exactly one place is set."""
+    """Where the credential of a mount is read, at the start and again on ``SIGHUP``. Exactly one place is set.
+
+    ``user`` is whose password it is.
+    """
 
     key_file: Path | None = None
     profile: Profile | None = None
+    keyring: str | None = None
     from_environment: str | None = field(default=None, repr=False)
+    kind: CredentialKind = CredentialKind.API_KEY
+    user: str = ""
 
     @property
     def description(self) -> str:
@@ -72,21 +122,46 @@ class CredentialSource:
             return str(self.key_file)
         if self.profile is not None:
             return f"profile {self.profile.name} in {self.profile.path}"
-        return _KEY_VARIABLE
+        if self.keyring is not None:
+            return f"the keyring ({self.keyring})"
+        return next(variable for variable, kind in _SECRET_VARIABLES.items() if kind is self.kind)
 
-    def read(self) -> ApiKey:
-        """Return the key, read now.
+    @property
+    def advice(self) -> str:
+        """What to do when the server does not accept it."""
+        return _ADVICE[self.kind]
+
+    def read(self) -> Credential:
+        """Return the credential, read now.
 
         Raises:
             UsageError: The file is missing, can not be read, or does not hold one key.
         """
         if self.key_file is not None:
-            return _read_key_file(self.key_file)
+            return self._parsed(_read_secret_file(self.key_file, self.kind), f"the key file {self.key_file}")
         if self.profile is not None:
-            table = _profile_table(_read_toml(self.profile.path), self.profile.name, self.profile.path)
+            table = _profile_table(read_toml(self.profile.path), self.profile.name, self.profile.path)
             _refuse_readable_by_others(self.profile.path)
-            return _one_key(table.get("api_key", ""), self.description)
-        return _one_key(self.from_environment or "", self.description)
+            return self._parsed(table.get("api_key", ""), self.description)
+        if self.keyring is not None:
+            return self._parsed(keyring_access.read(self.keyring), self.description)
+        return self._parsed(self.from_environment or "", self.description)
+
+    def _parsed(self, text: object, place: str) -> Credential:
+        what = self.kind.value
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"{place} holds no {what}", ExitStatus.CONFIGURATION)
+        if self.kind is CredentialKind.PASSWORD:
+            password = text.removesuffix("\n").removesuffix("\r")
+            if not password.isprintable():
+                raise UsageError(f"{place} must hold one password in one line", ExitStatus.CONFIGURATION)
+            return Password(self.user, password)
+        try:
+            return ApiKey(text) if self.kind is CredentialKind.API_KEY else Token(text)
+        except UsageError:  # said again with the place
+            raise UsageError(
+                f"{place} must hold one {what} and nothing else", ExitStatus.CONFIGURATION
+            ) from None
 
     def warning(self) -> str | None:
         """Return a sentence when other users of this machine can read the key file, else None."""
@@ -117,6 +192,7 @@ def resolve(
     source: str,
     given: Mapping[str, Any],
     *,
+    credential: GivenCredential | None = None,
     api_key_file: Path | None = None,
     config_file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -126,13 +202,14 @@ def resolve(
     Args:
         source: ``https://…``, or the name of a profile.
         given: Settings from the command line, parsed.
-        api_key_file: From the command line; wins over every other key.
+        credential: From the command line; wins over the environment and the profile.
+        api_key_file: The same, where it is nothing but that.
         config_file: Instead of ``default_config_file()``; must exist when given.
-        environ: The environment; ``AGORA_API_KEY`` is read.
+        environ: The environment; ``AGORA_API_KEY``, ``AGORA_TOKEN``, ``AGORA_USER`` and ``AGORA_PASSWORD`` are read.
 
     Raises:
         UsageError: A name or value is wrong, or there is no such profile.
-        NotAuthenticated: There is no key anywhere.
+        NotAuthenticated: There is no credential anywhere.
     """
     profile = None if is_url(source) else _find_profile(source, config_file)
     settings: dict[str, Any] = {} if profile is None else dict(profile.settings)
@@ -141,24 +218,25 @@ def resolve(
     url = BaseUrl.parse(source if profile is None else _url_of(profile), insecure=insecure).text
     return Resolved(
         Settings(url=url, **settings),
-        _find_credential(source, profile, api_key_file, environ),
+        _find_credential(source, profile, credential or GivenCredential(api_key_file=api_key_file), environ),
     )
 
 
 def forget_environment_key() -> None:
-    """Take ``AGORA_API_KEY`` out of this process's environment, after ``resolve`` and before it serves for months.
+    """Take all secrets out of this process's environment, after ``resolve`` and before it serves for months.
 
-    Removing the variable keeps it from child processes; what ``/proc/PID/environ`` and ``ps e`` show is the memory
+    Removing a variable keeps it from child processes; what ``/proc/PID/environ`` and ``ps e`` show is the memory
     in which the process got it, so that is written over.
     """
-    if _KEY_VARIABLE not in os.environ:
-        return
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
-    place = getenv(_KEY_VARIABLE.encode("ascii"))
-    if place:
-        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
-    del os.environ[_KEY_VARIABLE]
+    for variable in _SECRET_VARIABLES:
+        if variable not in os.environ:
+            continue
+        place = getenv(variable.encode("ascii"))
+        if place:
+            ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
+        del os.environ[variable]
 
 
 def is_url(source: str) -> bool:
@@ -170,23 +248,55 @@ def is_url(source: str) -> bool:
 
 
 def _find_credential(
-    source: str, profile: Profile | None, api_key_file: Path | None, environ: Mapping[str, str]
+    source: str, profile: Profile | None, given: GivenCredential, environ: Mapping[str, str]
 ) -> CredentialSource:
-    if api_key_file is not None:
-        return CredentialSource(key_file=api_key_file)
-    if environ.get(_KEY_VARIABLE):
-        return CredentialSource(from_environment=environ[_KEY_VARIABLE])
-    if profile is not None and profile.api_key_file is not None:
-        return CredentialSource(key_file=profile.api_key_file)
-    if profile is not None and profile.has_api_key:
-        return CredentialSource(profile=profile)
+    user = given.user or environ.get(_USER_VARIABLE) or (profile.user if profile is not None else None) or ""
+    for found in _candidates(profile, given, environ, user):
+        if given.user is not None and found.kind is not CredentialKind.PASSWORD:
+            continue  # somebody who says who he is wants to be that user, whoever the key belongs to
+        if found.kind is CredentialKind.PASSWORD and not found.user:
+            raise UsageError(f"the password from {found.description} needs a user name: give --user NAME")
+        return found
+    if given.user is not None:
+        raise NotAuthenticated(
+            f"no password for {given.user}: give --password-file FILE, or set {_PASSWORD_VARIABLE}"
+        )
     raise NotAuthenticated(
         f"no API key for {source}: set AGORA_API_KEY, give --api-key-file FILE (or -o api_key_file=FILE), "
-        "or write api_key_file into a profile"
+        "or write api_key_file into a profile, which agorafs login does"
     )
 
 
-def _read_key_file(path: Path) -> ApiKey:
+def _candidates(
+    profile: Profile | None, given: GivenCredential, environ: Mapping[str, str], user: str
+) -> Iterator[CredentialSource]:
+    """All places that were given, the one that wins first."""
+    yield from _given_in_files(given.api_key_file, given.token_file, given.password_file, user)
+    for variable, kind in _SECRET_VARIABLES.items():
+        if environ.get(variable):
+            whose = user if kind is CredentialKind.PASSWORD else ""
+            yield CredentialSource(from_environment=environ[variable], kind=kind, user=whose)
+    if profile is None:
+        return
+    if profile.api_key_file is None and profile.has_api_key:
+        yield CredentialSource(profile=profile)
+    if profile.api_key_file is None and profile.keyring is not None:
+        yield CredentialSource(keyring=profile.keyring)
+    yield from _given_in_files(profile.api_key_file, profile.token_file, profile.password_file, user)
+
+
+def _given_in_files(
+    api_key_file: Path | None, token_file: Path | None, password_file: Path | None, user: str
+) -> Iterator[CredentialSource]:
+    if api_key_file is not None:
+        yield CredentialSource(key_file=api_key_file)
+    if token_file is not None:
+        yield CredentialSource(key_file=token_file, kind=CredentialKind.TOKEN)
+    if password_file is not None:
+        yield CredentialSource(key_file=password_file, kind=CredentialKind.PASSWORD, user=user)
+
+
+def _read_secret_file(path: Path, kind: CredentialKind) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_KEY_FILE_BYTES + 1)
@@ -195,19 +305,10 @@ def _read_key_file(path: Path) -> ApiKey:
             f"the key file {path} can not be read: {error.strerror}", ExitStatus.CONFIGURATION
         ) from None
     if len(content) > _MAX_KEY_FILE_BYTES:
-        raise UsageError(f"the key file {path} is too long to be an API key", ExitStatus.CONFIGURATION)
-    return _one_key(content.decode("utf-8", errors="replace"), f"the key file {path}")
-
-
-def _one_key(text: object, place: str) -> ApiKey:
-    if not isinstance(text, str) or not text.strip():
-        raise UsageError(f"{place} holds no API key", ExitStatus.CONFIGURATION)
-    try:
-        return ApiKey(text)
-    except UsageError:  # said again with the place
         raise UsageError(
-            f"{place} must hold one API key and nothing else", ExitStatus.CONFIGURATION
-        ) from None
+            f"the key file {path} is too long to be of one {kind.value}", ExitStatus.CONFIGURATION
+        )
+    return content.decode("utf-8", errors="replace")
 
 
 # --- the configuration file ------------------------------------------------------------------------------
@@ -226,22 +327,30 @@ def _find_profile(name: str, config_file: Path | None) -> Profile:
             f"{name} is neither a server's address (https://…) nor a profile: there is no {path}",
             ExitStatus.CONFIGURATION,
         )
-    return _parse_profile(name, _profile_table(_read_toml(path), name, path), path)
+    return _parse_profile(name, _profile_table(read_toml(path), name, path), path)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    # By name, because Python has its own reader from 3.11 only.
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what the configuration file *path* says.
+
+    Raises:
+        UsageError: It can not be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} can not be read: {error.strerror}", ExitStatus.CONFIGURATION) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text", ExitStatus.CONFIGURATION) from None
-    try:
-        table: dict[str, Any] = toml.loads(text)
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}", ExitStatus.CONFIGURATION) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what *text* says; raises ``ValueError``."""
+    # By name, because Python has its own reader from 3.11 only.
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    table: dict[str, Any] = toml.loads(text)
     return table
 
 
@@ -296,6 +405,10 @@ def _parse_profile(name: str, table: dict[str, Any], path: Path) -> Profile:
         settings=settings,
         api_key_file=None if key_file is None else _path_in(path, key_file),
         has_api_key="api_key" in table,
+        keyring=table.get("keyring"),
+        token_file=None if "token_file" not in table else _path_in(path, table["token_file"]),
+        user=table.get("user"),
+        password_file=None if "password_file" not in table else _path_in(path, table["password_file"]),
     )
 
 

@@ -15,8 +15,8 @@ PACKAGE = Path(agorafs.__file__).parent
 LAYERS = ["front end", "stack", "vfs", "uploads", "tree", "cache", "client", "shared"]
 SHARED = {"errors", "clock", "config", "byterange", "private_directory", "__init__"}
 FRONT_ENDS = {
-    "cli", "commands", "control", "daemon", "fuse_mount", "log_output", "mount_process", "mount_requests",
-    "mountpoint", "options", "profiles", "registry",
+    "cli", "commands", "control", "daemon", "fuse_mount", "keyring_access", "log_output", "mount_process",
+    "mount_requests", "mountpoint", "options", "profile_writing", "profiles", "registry",
 }  # fmt: skip
 BINDINGS = {"mfusepy", "fuse"}
 HTTP_LIBRARIES = {"requests", "urllib3"}

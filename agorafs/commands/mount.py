@@ -50,7 +50,8 @@ def _options_help() -> str:
         )
     flags = ", ".join(sorted(KERNEL_FLAGS))
     lines += textwrap.wrap(
-        f"also: ro, rw, nonempty, api_key_file=FILE, config=FILE, log_file=FILE, {flags}",
+        f"also: ro, rw, nonempty, api_key_file=FILE, token_file=FILE, username=NAME, password_file=FILE, "
+        f"config=FILE, log_file=FILE, {flags}",
         100,
         initial_indent="  ",
         subsequent_indent="      ",

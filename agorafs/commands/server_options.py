@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agorafs.config import SAFE_KERNEL_FLAGS
 from agorafs.options import Options, absolute_path, parse_options
-from agorafs.profiles import Resolved, resolve
+from agorafs.profiles import GivenCredential, Resolved, resolve
 
 
 def add_server_arguments(parser: argparse._ActionsContainer) -> None:
@@ -17,6 +17,13 @@ def add_server_arguments(parser: argparse._ActionsContainer) -> None:
         help="settings; agorafs mount --help lists them",
     )  # fmt: skip
     parser.add_argument("--api-key-file", metavar="FILE", help="file that holds the API key and nothing else")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="file that holds a session token, instead of a key"
+    )
+    parser.add_argument("--user", metavar="NAME", help="whose password --password-file holds")
+    parser.add_argument(
+        "--password-file", metavar="FILE", help="file that holds a password, instead of a key"
+    )
     parser.add_argument("--ca-bundle", metavar="FILE", help="certificates to trust instead of the system's")
     parser.add_argument("--insecure", action="store_true", help="allow http to another machine")
     parser.add_argument("--cache-dir", metavar="DIR", help="same as -o cache_directory=DIR")
@@ -30,7 +37,7 @@ def read_server(source: str, arguments: argparse.Namespace) -> tuple[Resolved, O
 
     Raises:
         UsageError: A name or value is wrong, or there is no such profile.
-        NotAuthenticated: There is no key anywhere.
+        NotAuthenticated: There is no credential anywhere.
     """
     options = parse_options(arguments.options)
     given = dict(options.settings)
@@ -49,7 +56,12 @@ def read_server(source: str, arguments: argparse.Namespace) -> tuple[Resolved, O
     resolved = resolve(
         source,
         given,
-        api_key_file=path_or(arguments.api_key_file, options.api_key_file),
+        credential=GivenCredential(
+            api_key_file=path_or(arguments.api_key_file, options.api_key_file),
+            token_file=path_or(arguments.token_file, options.token_file),
+            user=arguments.user or options.username,
+            password_file=path_or(arguments.password_file, options.password_file),
+        ),
         config_file=path_or(arguments.config, options.config),
     )
     return resolved, options

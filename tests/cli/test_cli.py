@@ -25,7 +25,19 @@ from agorafs.errors import (
     UsageError,
 )
 
-COMMANDS = ["mount", "umount", "status", "sync", "upload", "retry", "cancel", "refresh", "sandbox"]
+COMMANDS = [
+    "login",
+    "ping",
+    "mount",
+    "umount",
+    "status",
+    "sync",
+    "upload",
+    "retry",
+    "cancel",
+    "refresh",
+    "sandbox",
+]
 
 
 def test_help_names_every_command_and_loads_none_of_them():
