@@ -104,6 +104,13 @@ class AskedStack(Protocol):
         """
         ...
 
+    def control(self, directory: str, words: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out a command in *directory*; return ``text`` and ``data`` of the answer.
+
+        *fields* are arguments by name, besides those among *words*.
+        """
+        ...
+
     def job_status(self, job: int) -> dict[str, Any]:
         """Return how the job is: ``title``, ``state``, ``error``, ``progress``, ``waiting``, ``results`` and more."""
         ...
@@ -154,6 +161,13 @@ def handlers(stack: AskedStack) -> dict[str, Handler]:
             )
         }
 
+    def control(request: dict[str, Any]) -> dict[str, Any]:
+        directory, words = _path(request) or "/", request.get("words")
+        fields = _object(request, "fields") or {}
+        if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
+            raise BadCommand("words must be a list of texts")
+        return {"job": jobs.start(lambda: stack.control(directory, words, fields))}
+
     return {
         "ping": lambda request: {},
         "status": lambda request: {"status": stack.status()},
@@ -165,6 +179,7 @@ def handlers(stack: AskedStack) -> dict[str, Handler]:
         "upload": upload,
         "upload-status": lambda request: _named(stack.upload_status(_number(request, "upload"))),
         "verify": verify,
+        "control": control,
         "run-task": run_task,
         "job-status": lambda request: stack.job_status(_number(request, "number")),
         "job": lambda request: jobs.collect(_number(request, "job")),

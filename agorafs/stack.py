@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +26,14 @@ from typing import Any
 from agorafs import __version__
 from agorafs.cache.content import ContentCache, ContentLimits, ContentRef
 from agorafs.cache.metadata import Freshness
+from agorafs.cache.pins import Pinning
+from agorafs.cache.workers import Workers
 from agorafs.client import Client, Credential, Timeouts, Transport, check_server
+from agorafs.client.annotations import Tag
 from agorafs.client.records import Datafile, Kind, Project, ServerVersion, User
 from agorafs.clock import SYSTEM_CLOCK, Clock
 from agorafs.config import Settings
-from agorafs.errors import ExitStatus, NotFound, UsageError
+from agorafs.errors import ExitStatus, NotFound, TooLarge, UsageError
 from agorafs.private_directory import make_directory
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.naming import Naming
@@ -45,7 +50,12 @@ from agorafs.uploads.store import Store
 from agorafs.uploads.upkeep import Upkeep
 from agorafs.uploads.uploads import Uploads
 from agorafs.vfs import FileSystem
+from agorafs.vfs.annotations import Annotations
+from agorafs.vfs.aside import Caller
 from agorafs.vfs.changes import Writing
+from agorafs.vfs.control import VERBS, Desk, Services
+from agorafs.vfs.control.dot_control import DotControl
+from agorafs.vfs.control.language import from_words
 from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.dot_jobs import DotJobs, status_of
 from agorafs.vfs.dot_uploads import DotUploads
@@ -88,12 +98,37 @@ class _Uploading:
         self.home.close()
 
 
+class _Announcer:
+    """Lets the kernel ask again about paths, from a thread of its own: no file operation may do that itself."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Iterable[str]], None] | None = None  # set once it is known whom
+        self._workers = Workers("announcer", 1)
+
+    def announce(self, paths: Iterable[str]) -> None:
+        """Do so, soon."""
+        named = list(paths)
+        self._workers.submit(lambda: self.tell(named) if self.tell is not None else None)
+
+    def close(self) -> None:
+        """Forget what was not told yet."""
+        self._workers.close()
+
+
 @dataclass(frozen=True, slots=True)
 class _Working:
     """What goes on in the background at the server, and who starts it."""
 
     jobs: Jobs
     runner: TaskRunner
+    desk: Desk
+    announcer: _Announcer
+    annotations: Annotations
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.annotations.close()
+        self.announcer.close()
 
 
 class Stack:
@@ -119,6 +154,7 @@ class Stack:
         self._uploading = uploading
         self._transit = uploading.transit
         self._working = working
+        working.announcer.tell = self._tell
         self._user = user
         self._version = version
 
@@ -190,6 +226,13 @@ class Stack:
         job = runner.run(found, arguments, directory=names, target=target, outside=outside)
         return status_of(job)
 
+    def control(self, directory: str, words: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out a command in *directory*; see ``vfs.control``."""
+        names = tuple(name for name in directory.split("/") if name)
+        command = from_words(words, fields)
+        answer = self._working.desk.execute_command(names, command, Caller(os.getuid(), 0))
+        return {"text": answer.text, "data": dict(answer.data)}
+
     def job_status(self, job: int) -> dict[str, Any]:
         """Return how the job is."""
         return status_of(self._working.jobs.job(job))
@@ -206,8 +249,12 @@ class Stack:
         try:
             changed = self.filesystem.refresh(path)
         finally:
-            if self.on_refreshed is not None:
-                self.on_refreshed(changed)
+            self._tell(changed)
+
+    def _tell(self, paths: Iterable[str]) -> None:
+        tell = self.on_refreshed
+        if tell is not None:
+            tell(paths)
 
     def replace_credential(self, credential: Credential) -> None:
         """Use *credential* from the next request on."""
@@ -217,7 +264,7 @@ class Stack:
     def close(self) -> None:
         """Close everything, front to back."""
         self.filesystem.close()
-        self._working.jobs.close()
+        self._working.close()
         self._uploading.close()
         self._contents.close()
         self._client.close()
@@ -344,6 +391,14 @@ def _writable(
     dot_uploads = DotUploads(
         uploads, report, nodes=report.nodes, where=lambda anchor: transit.where(anchor), clock=clock
     )
+    annotations = Annotations(
+        client.annotations,
+        freshness=_freshness(settings),
+        clock=clock,
+        tag_changed=lambda tag: _forget_tags(tree, tag),
+        object_changed=lambda ref: tree.changed(_keys_of(*ref), ref),
+    )
+    on_failure.callback(annotations.close)
     jobs = Jobs(
         jobs_directory(settings.state_directory, url=settings.url, user=str(user.id)),
         client.tasks,
@@ -364,7 +419,7 @@ def _writable(
             freshness=_freshness(settings),
             clock=clock,
             uploads=dot_uploads,
-            parts=[DotJobs(jobs)],
+            parts=[DotJobs(jobs), DotControl(lambda: desk)],
         ),
         archive_url=settings.url,
         umask=settings.umask,
@@ -392,7 +447,53 @@ def _writable(
         unfinished_removals=filesystem.unfinished_removals,
     )
     upkeep = Upkeep(store, sealer, filesystem.tidy_up)
-    return filesystem, _Uploading(home, store, transit, sender, upkeep), _Working(jobs, runner)
+    announcer = _Announcer()
+    desk = Desk(
+        Services(
+            tree=tree,
+            objects=filesystem.objects,
+            annotations=annotations,
+            server=client.changes,
+            moving=client.moving,
+            administration=client.administration,
+            exploring=client.exploring,
+            tasks=client.tasks,
+            runner=runner,
+            jobs=jobs,
+            transit=transit,
+            pinning=Pinning(contents, settings.url, settings.block_bytes),
+            content_ref=filesystem.merged.content_ref,
+            rename=filesystem.rename,
+            read=functools.partial(_read_whole, filesystem),
+            refresh=lambda path: announcer.announce(filesystem.refresh(path)),
+            announce=announcer.announce,
+            clock=clock,
+            is_read_only=settings.read_only,
+            allow_delete=settings.allow_delete,
+            is_superuser=user.is_superuser,
+        ),
+        VERBS,
+    )
+    uploading = _Uploading(home, store, transit, sender, upkeep)
+    return filesystem, uploading, _Working(jobs, runner, desk, announcer, annotations)
+
+
+def _read_whole(filesystem: FileSystem, path: str, max_bytes: int) -> bytes:
+    """Return the bytes of a file; refuse more than *max_bytes*."""
+    opened = filesystem.open(path)
+    try:
+        size = filesystem.getattr(path, opened.handle).size
+        if size > max_bytes:
+            raise TooLarge(f"{path} has {size} bytes; at most {max_bytes} are read")
+        return filesystem.read(opened.handle, 0, size)
+    finally:
+        filesystem.release(opened.handle)
+
+
+def _forget_tags(tree: Tree, tag: Tag) -> None:
+    """Forget the directories that show *tag*, or that it exists."""
+    for area in (Area.TAGS, Area.TAG):
+        tree.forget_area(area, project=tag.project)
 
 
 def _adopt(contents: ContentCache, url: str, datafile: Datafile, path: Path) -> None:

@@ -31,6 +31,7 @@ _DELETE_PATHS = {
     Kind.EXAM: "/api/v1/exam/{id}/",
     Kind.SERIES: "/api/v1/serie/{id}/",
     Kind.DATASET: "/api/v1/dataset/{id}/",
+    Kind.PATIENT: "/api/v1/patient/{id}/",
 }
 _LINK_PATHS = {
     Kind.FOLDER: "/api/v2/folder/{id}/link_to/{folder}/",
@@ -108,7 +109,7 @@ class Changes:
         self._transport.put_json(f"/api/v1/serie/{series_id}/", body, may_repeat=True)
 
     def delete_object(self, ref: RemoteRef) -> None:
-        """DELETE a folder, exam, series or dataset (Python), with all that is below it."""
+        """DELETE a folder, exam, series, dataset or patient (Python), with all that is below it."""
         self._transport.delete(_DELETE_PATHS[ref.kind].format(id=ref.id))
 
     def move_dataset(self, dataset_id: int, project_id: int, folder_id: int) -> Dataset:

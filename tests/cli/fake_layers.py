@@ -17,6 +17,7 @@ that it is ready and waits until somebody unmounts.
     uploading       list of how an upload is, likewise
     skipped         how many files of an upload are there already
     upload_refused  [class, argument…], when it is accepted
+    control_refused [class, argument…], when a command is given; control_data: what its answer has besides
     missing         what the verification of an upload does not find
     run_refused     [class, argument…], when a task is to be run
     running         list of how its job is at one look after the other; the last one stays
@@ -149,6 +150,13 @@ class FakeStack:
             name, *words = self._plan.get("run_refused")
             raise getattr(errors, name)(*words)
         return JOB
+
+    def control(self, directory: str, words: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._plan.note(f"control {directory} {list(words)} {sorted(fields)}")
+        if self._plan.get("control_refused"):
+            name, *arguments = self._plan.get("control_refused")
+            raise getattr(errors, name)(*arguments)
+        return {"text": "done", "data": {"ok": True, "answer": "done", **(self._plan.get("control_data") or {})}}
 
     def job_status(self, job: int) -> dict[str, Any]:
         return {**JOB, "job": job, **self._next("running")}

@@ -6,6 +6,7 @@
 ``services``          what the verbs act upon
 ``desk``              carries out commands, and keeps their answers
 ``talk``              one opening of a control file
+``dot_control``       the control file among what is in ``.agora``
 ``annotation_verbs``  tags, ratings, locks, parameters
 ``object_verbs``      links, copies, moves, names, deletions
 ``project_verbs``     projects, members, hosts, users, trash

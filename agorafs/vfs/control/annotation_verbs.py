@@ -11,7 +11,7 @@ from typing import Any
 from agorafs.client.records import Kind
 from agorafs.errors import BadCommand
 from agorafs.tree.tree import Node
-from agorafs.vfs import rules
+from agorafs.vfs.annotations import check_may_annotate, check_may_lock, project_of
 from agorafs.vfs.control.services import Request, ref
 from agorafs.vfs.control.verb import Argument, Arguments, Outcome, Takes, Verb
 from agorafs.vfs.parameter_values import checked_name, checked_value, value_of, value_text
@@ -19,12 +19,6 @@ from agorafs.vfs.tagging import check_label
 
 _DESCRIBED = (Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
 _MAX_STARS = 5
-
-
-def check_may_describe(node: Node) -> None:
-    """Refuse what role or locks forbid. A patient belongs to no project; the server decides."""
-    if ref(node).kind is not Kind.PATIENT or node.project is not None:
-        rules.check_may_change(node)
 
 
 def show(text: str) -> str:
@@ -39,7 +33,7 @@ def listing(nodes: Iterable[Node]) -> list[dict[str, Any]]:
 
 def _described(request: Request, arguments: Arguments) -> Node:
     node = request.find(arguments.text("path"), *_DESCRIBED)
-    check_may_describe(node)
+    check_may_annotate(node)
     return node
 
 
@@ -49,7 +43,7 @@ def _tag(request: Request, arguments: Arguments) -> Outcome:
         check_label(label)
     node = _described(request, arguments)
     for label in labels:
-        request.services.annotations.add_tag(ref(node), _project(node), label)
+        request.services.annotations.add_tag(ref(node), project_of(node), label)
     return Outcome(f"tagged {node.path} {' '.join(map(show, labels))}", {"objects": listing([node])})
 
 
@@ -57,12 +51,8 @@ def _untag(request: Request, arguments: Arguments) -> Outcome:
     labels = arguments.texts("labels")
     node = _described(request, arguments)
     for label in labels:
-        request.services.annotations.remove_tag(ref(node), _project(node), label)
+        request.services.annotations.remove_tag(ref(node), project_of(node), label)
     return Outcome(f"untagged {node.path} {' '.join(map(show, labels))}", {"objects": listing([node])})
-
-
-def _project(node: Node) -> int | None:
-    return None if node.project is None else node.project.id
 
 
 def _rate(request: Request, arguments: Arguments) -> Outcome:
@@ -83,10 +73,7 @@ def _unlock(request: Request, arguments: Arguments) -> Outcome:
 def _set_locked(request: Request, arguments: Arguments, *, locked: bool) -> Outcome:
     nodes = request.find_all(arguments.texts("paths"), Kind.EXAM)
     for node in nodes:
-        assert node.parent is not None
-        rules.check_may_change(
-            node.parent
-        )  # the role; its own lock does not keep an exam from being unlocked
+        check_may_lock(node)
     for node in nodes:
         request.services.annotations.set_locked(ref(node), locked)
     request.services.announce(node.path for node in nodes)

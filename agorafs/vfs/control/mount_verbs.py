@@ -17,7 +17,8 @@ from agorafs.errors import BadCommand, JobFailed, NotFound
 from agorafs.tree.listing import DirKey
 from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import rules
-from agorafs.vfs.control.annotation_verbs import check_may_describe, show
+from agorafs.vfs.annotations import check_may_annotate
+from agorafs.vfs.control.annotation_verbs import show
 from agorafs.vfs.control.object_verbs import job_outcome
 from agorafs.vfs.control.services import Request, ref
 from agorafs.vfs.control.verb import Argument, Arguments, Outcome, Takes, Verb
@@ -197,7 +198,7 @@ def _create_workbook(request: Request, arguments: Arguments) -> Outcome:
     if body is not None and not isinstance(body, dict):
         raise BadCommand("a workbook is an object")
     node = request.find(arguments.text("dataset"), Kind.DATASET)
-    check_may_describe(node)
+    check_may_annotate(node)
     name = arguments.text("name", "Workbook")
     body = {**_EMPTY_WORKBOOK, "name": name, **(body or {}), "dataset": ref(node).id}
     made = request.services.exploring.create_workbook(body)
@@ -209,7 +210,7 @@ def _update_workbook(request: Request, arguments: Arguments) -> Outcome:
     if not parts or not all(isinstance(part, dict) for part in parts.values()):
         raise BadCommand("update-workbook needs a mask, a contour or both, as objects")
     node = request.find(arguments.text("dataset"), Kind.DATASET)
-    check_may_describe(node)
+    check_may_annotate(node)
     number = arguments.number("number")
     if number not in {one.get("id") for one in request.services.exploring.workbooks(ref(node).id)}:
         raise NotFound(f"{node.path} has no workbook {number}")

@@ -33,6 +33,7 @@ from agorafs.errors import (
 from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.tree import Node
 from agorafs.vfs import rules
+from agorafs.vfs.annotations import check_may_annotate
 from agorafs.vfs.control.annotation_verbs import listing
 from agorafs.vfs.control.services import Request, ref
 from agorafs.vfs.control.verb import Argument, Arguments, Outcome, Takes, Verb
@@ -262,8 +263,7 @@ def _delete(request: Request, arguments: Arguments) -> Outcome:
 def _check_may_delete(request: Request, node: Node) -> None:
     if not request.services.allow_delete:
         raise PermissionDenied(f"{node.path}: nothing is deleted so, unless mounted with allow_delete")
-    if ref(node).kind is not Kind.PATIENT or node.project is not None:
-        rules.check_may_change(node)
+    check_may_annotate(node)
 
 
 def _forget_patients(request: Request, patient: RemoteRef) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agorafs.client.records import Project
+from agorafs.client.records import Kind, Project
 from agorafs.client.task_records import Task
 from agorafs.errors import BadCommand, NotPermitted
 from agorafs.tree.listing import Area, DirKey
@@ -51,7 +51,7 @@ def _tasks_of(request: Request, arguments: Arguments) -> list[Mapping[str, Any]]
         )
     exported = arguments.data("tasks")
     if arguments.has("file"):
-        path = request.path(arguments.text("file")) or "/"
+        path = request.find(arguments.text("file"), Kind.DATASET, Kind.DATAFILE).path
         try:
             exported = load_json(request.services.read(path, _MAX_FILE_BYTES).decode())
         except UnicodeDecodeError:
