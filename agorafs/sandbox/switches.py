@@ -73,7 +73,7 @@ SWITCHES = {
             "task-speed", "1", (), "polls per state of a timeline item before the next is shown, 0: at once", True
         ),
         Switch("task-fail", "off", _ON_OFF, "every run of a task ends in state 3"),
-        Switch("task-hold", "off", _ON_OFF, "runs of tasks stay in state 1 until it is off again"),
+        Switch("task-hold", "off", _ON_OFF, "runs of tasks do nothing until it is off again"),
         Switch("quota", "0", (), "most bytes stored and uploaded, a chunk beyond it: 403; 0: no limit", True),
         Switch("version", "7.14.6", (), "what version/ says"),
         Switch("myagora-listed", "on", _ON_OFF, "My Agora is in the list of projects"),

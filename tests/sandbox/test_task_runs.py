@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -503,6 +504,34 @@ def test_a_run_that_a_kill_interrupts_ends_with_an_error_and_stores_nothing(own,
     assert run(own, task, {"ds": ref("dataset", dataset)})["data"]["state"] == FINISHED
 
 
+def test_whenever_a_server_is_killed_a_run_has_stored_all_or_nothing(own, my_notes):
+    project, dataset = my_notes
+    task = built_in(own, project, "checksum", ("ds", 3, {}))
+    folders = [
+        own.post(f"v1/folder/{project.root}/new/", {"name": f"out {number}"})["object_id"]
+        for number in range(24)
+    ]
+    inputs = {"ds": ref("dataset", dataset)}
+    items = [ask_to_run(own, task, inputs, ref("folder", folder)).json()["id"] for folder in folders]
+    ended(own, items[0])  # the others are under way or wait
+    own.kill()
+    own.start()
+    states = []
+    for item, folder in zip(items, folders, strict=True):
+        data = own.get(f"v2/timeline/{item}/")["data"]
+        states.append(data["state"])
+        if data["state"] == FINISHED:
+            assert item_names(own, folder) == ["notes.txt.sha1", "notes.txt.sha256"]
+        else:
+            assert (data["error"]["message"], item_names(own, folder)) == (timeline.INTERRUPTED, [])
+    assert states[0] == FINISHED
+    assert all(
+        hashlib.sha1((own.data / "content" / file["sha1"][:2] / file["sha1"][2:]).read_bytes()).hexdigest()
+        == file["sha1"]
+        for file in own.datafiles()
+    )
+
+
 def test_a_server_that_is_stopped_in_good_order_ends_its_runs(own, my_notes):
     project, dataset = my_notes
     task = built_in(own, project, "checksum", ("ds", 3, {}))
@@ -531,21 +560,22 @@ def test_the_working_directory_is_gone_after_a_run_and_stored_contents_are_never
 
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
-    """Run a script in place of the programs, with one input file, and return the run."""
+    """Run a program, or a script in its place, with one input file; return the run."""
     store = Store(tmp_path / "data")
     task_runs = runs.TaskRuns(store, Switches())
     task_runs.start()
 
-    def executed(script):
-        (tmp_path / "script.py").write_text(script)
-        monkeypatch.setattr(programs, "__file__", str(tmp_path / "script.py"))
+    def executed(script=None, program="checksum"):
+        if script is not None:
+            (tmp_path / "script.py").write_text(script)
+            monkeypatch.setattr(programs, "__file__", str(tmp_path / "script.py"))
         files = (InputFile(store.contents.add_bytes(b"input"), "input.txt"),)
         request = RunRequest(
             1, "task", ("checksum",), None, files, {}, "title", Target(1, folder=1), None, ()
         )
         run_ = runs._Run(store.directory / "tasks" / "1")
         run_.prepare(store, request)
-        task_runs._execute(run_, request, "checksum")
+        task_runs._execute(run_, request, program)
         return run_
 
     yield executed
@@ -566,6 +596,30 @@ def test_a_program_that_takes_too_long_is_killed(execute, monkeypatch):
     monkeypatch.setattr(runs, "_TIMEOUT_S", 0.2)
     with pytest.raises(runs.RunFailedError, match="longer"):
         execute("import signal; signal.pause()")
+
+
+def test_a_program_dies_with_the_server(tmp_path):
+    """Its parent is killed and cannot kill it; the pipe that it holds is closed when it is gone."""
+    child = (
+        f"import os, signal, sys; sys.path.insert(0, {str(Path(str(programs.__file__)).parent)!r})\n"
+        "import programs\n"
+        "programs._restrict({'limits': {}, 'parent': os.getppid()}); print('ready', flush=True); signal.pause()"
+    )
+    parent = (
+        "import subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True).wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.stdout.read() == b""
+
+
+def test_a_server_without_dcm2niix_says_so(execute, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(runs.RunFailedError, match="dcm2niix is not installed"):
+        execute(program="nifti")
 
 
 def test_a_program_that_dies_of_a_signal_fails(execute):
