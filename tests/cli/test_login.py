@@ -1,4 +1,4 @@
-"""``agorafs login`` and ``agorafs ping`` against the sandbox: nothing they print holds a secret, and one file at most."""
+"""``agorafs login`` and ``ping`` against the sandbox: nothing they print holds a secret, and one file at most does."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def log_in(agorafs, sandbox, *more, user="admin", password=PASSWORD):
     return agorafs("login", sandbox.url, "--user", user, "--password-stdin", *more, stdin=f"{password}\n")
 
 
-@pytest.mark.feature(1, how="agorafs login URL --user NAME")
-@pytest.mark.feature(70, how="agorafs login URL [--create-key]")
+@pytest.mark.feature(1, how="`agorafs login URL --user NAME`; `--user`, `--password-file`")
+@pytest.mark.feature(70, how="`agorafs login URL [--create-key]`")
 def test_a_password_becomes_a_key_in_a_file_and_a_profile_that_leads_to_it(agorafs, sandbox, home):
     key = sandbox.get("v1/apikey/")["key"]
     status, printed = log_in(agorafs, sandbox, "--profile", "lab")
@@ -135,7 +135,7 @@ def test_the_keyring_can_be_declined(agorafs, sandbox, home, keyring):
     assert (keyring, (home / "lab.key").exists()) == ({}, True)
 
 
-@pytest.mark.feature(67, how="agorafs mount --token-file FILE, AGORA_TOKEN, token_file in a profile")
+@pytest.mark.feature(67, how="`--token-file`, `AGORA_TOKEN`, `token_file` in a profile")
 def test_where_keys_are_switched_off_the_session_can_be_kept(agorafs, sandbox, home):
     status, printed = log_in(agorafs, sandbox, "--token", "--profile", "lab")
     assert status == ExitStatus.OK
@@ -201,8 +201,8 @@ def test_the_name_of_a_profile_can_be_anything_but_a_path(agorafs, sandbox, home
     assert log_in(agorafs, sandbox, "--profile", "a/b")[0] == ExitStatus.USAGE
 
 
-@pytest.mark.feature(68, how="agorafs ping SOURCE")
-@pytest.mark.feature(69, how="agorafs ping SOURCE; /.agora/version.json")
+@pytest.mark.feature(68, how="`agorafs ping SOURCE`")
+@pytest.mark.feature(69, how="`agorafs ping SOURCE`, `.agora/version.json`")
 def test_ping_tells_the_version_without_a_key_and_the_user_with_one(agorafs, sandbox, tmp_path):
     status, printed = agorafs("ping", sandbox.url)
     assert (status, "Agora 7.14.6; no key" in printed) == (ExitStatus.OK, True)
