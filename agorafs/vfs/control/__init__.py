@@ -4,7 +4,8 @@
 ``language``          where a command ends, and what its words are
 ``verb``              what a verb takes, and whether a command has it
 ``services``          what the verbs act upon
-``desk``              carries out commands, and keeps their answers
+``desk``              carries out commands
+``answers``           keeps what was answered for the next opening
 ``talk``              one opening of a control file
 ``dot_control``       the control file among what is in ``.agora``
 ``annotation_verbs``  tags, ratings, locks, parameters

@@ -114,8 +114,8 @@ def _is_meant(request: Request, text: str) -> Callable[[Pin], bool]:
     try:
         node = request.find(text)
         path, name = node.path, _pin_name(node)
-    except NotFound:
-        pass  # it may be gone, and its pin be left
+    except (NotFound, BadCommand):
+        pass  # it may be no object, or be gone, and its pin be left
     return lambda pin: name == pin.name or f"{pin.path}/".startswith(f"{path.rstrip('/')}/")
 
 

@@ -5,9 +5,9 @@ refusal. Of several commands in one write those before the one that fails have b
 returns how much they were, as for any device, and the next one, with the rest, fails. What does not end its line
 counts at ``close(2)``. Nothing that follows a failure in the same write is carried out.
 
-Reading.  Gives the answers to what was written through the same handle, whatever was read of them before only once;
-from the beginning at offset 0. A handle through which nothing was written gives the answer to the last command of the
-same user in the same directory, of the same terminal session if there is one.
+Reading.  Gives the answers to what was written through the same opening, each once, and all of them at offset 0. An
+opening through which nothing was written gives the answers of the last one of the same user in the same directory, of
+the same terminal session if there was one (``answers``).
 
 Threads.  Several may use one handle; ``_lock`` guards what was written and what is to be read, and is not held while a
 command is carried out. The kernel lets one write at a time through.
@@ -21,7 +21,7 @@ from agorafs.cache.flights import copy_of
 from agorafs.errors import AgoraFSError, NotSupported
 from agorafs.vfs.aside import Caller
 from agorafs.vfs.control.desk import Commands, refusal
-from agorafs.vfs.control.language import Splitter
+from agorafs.vfs.control.language import Splitter, is_object
 
 # Answers that wait to be read through one handle; the oldest go first.
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
@@ -38,7 +38,8 @@ class Talk:
         # changing, guarded by _lock
         self._splitter = Splitter()
         self._untold: AgoraFSError | None = None  # of a command whose write returned what came before it
-        self._answers: bytearray | None = None  # None: nothing was written yet
+        self._answers: bytearray | None = None  # None: nothing was asked for yet
+        self._is_own = False  # they are of this opening
         self._read = 0  # how much of the answers
 
     @property
@@ -50,7 +51,7 @@ class Talk:
         """Give what is to be read next, all of it again at offset 0."""
         with self._lock:
             if self._answers is None:
-                self._answers = bytearray(self._desk.last_answer(self._directory, self._caller))
+                self._answers = bytearray(self._desk.answers.get(self._directory, self._caller))
             if offset == 0:
                 self._read = 0
             piece = self._answers[self._read : self._read + len(view)]
@@ -109,31 +110,30 @@ class Talk:
         """Nothing is left to do."""
 
     def _next(self) -> str | None:
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 return self._splitter.next()
-            except AgoraFSError as error:
-                self._locked_answer(refusal(error, is_json=False).rendered())
-                raise
+        except AgoraFSError as error:
+            self._answer(refusal(error, is_json=False).rendered())
+            raise
 
     def _carry_out(self, command: str) -> None:
         try:
             answer = self._desk.execute(self._directory, command, self._caller)
         except Exception as error:
-            is_json = command.startswith("{")
-            with self._lock:
-                self._locked_answer(refusal(error, is_json=is_json).rendered())
+            self._answer(refusal(error, is_json=is_object(command)).rendered())
             raise
-        with self._lock:
-            self._locked_answer(answer.rendered())
+        self._answer(answer.rendered())
 
-    def _locked_answer(self, text: bytes) -> None:
-        if self._answers is None:
-            self._answers = bytearray()
-            self._read = 0
-        surplus = len(self._answers) + len(text) - _MAX_WAITING_BYTES
-        if surplus > 0:
-            dropped = min(surplus, len(self._answers))
-            del self._answers[:dropped]
-            self._read = max(0, self._read - dropped)
-        self._answers += text
+    def _answer(self, text: bytes) -> None:
+        with self._lock:
+            if self._answers is None or not self._is_own:
+                self._answers, self._read, self._is_own = bytearray(), 0, True
+            surplus = len(self._answers) + len(text) - _MAX_WAITING_BYTES
+            if surplus > 0:
+                dropped = min(surplus, len(self._answers))
+                del self._answers[:dropped]
+                self._read = max(0, self._read - dropped)
+            self._answers += text
+            kept = bytes(self._answers)
+        self._desk.answers.keep(self._directory, self._caller, kept)

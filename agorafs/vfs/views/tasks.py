@@ -12,15 +12,12 @@
 
 ``tasks/`` at the root of the mount is links to these.
 
-Threads.  ``_lock`` guards the answers that wait to be read; it is a leaf.
+Threads.  No state but the answers that wait to be read, which lock themselves.
 """
 
 from __future__ import annotations
 
 import shlex
-import threading
-
-from cachetools import LRUCache
 
 from agorafs.client.records import Project
 from agorafs.client.task_records import Task
@@ -30,7 +27,8 @@ from agorafs.tree.listing import Area, DirKey, Special
 from agorafs.tree.tree import Node
 from agorafs.vfs import rules
 from agorafs.vfs.aside import Aside, Caller
-from agorafs.vfs.control.desk import Answer, refusal
+from agorafs.vfs.control.answers import Answers
+from agorafs.vfs.control.desk import Answer
 from agorafs.vfs.control.language import is_object
 from agorafs.vfs.control.talk import Talk
 from agorafs.vfs.tasks.definitions import Definitions, definition_text, parse_definition
@@ -41,7 +39,6 @@ from agorafs.vfs.virtual import stream_file, written_file
 
 _DEFINITION = "definition.json"
 _JSON = ".json"
-_MAX_ANSWERS = 256
 _SLASH = "\N{DIVISION SLASH}"
 
 
@@ -51,7 +48,7 @@ class TaskView(View):
     def __init__(self, definitions: Definitions, runner: TaskRunner) -> None:
         self._definitions = definitions
         self._runner = runner
-        self._answers = _Answers()
+        self._answers = Answers()
 
     def file(self, node: Node) -> Aside:
         """Return one of the files of a task."""
@@ -118,47 +115,17 @@ class TaskView(View):
 class RunCommands:
     """What is written to ``run``: a ``control.desk.Commands`` of one task, with the verb understood."""
 
-    def __init__(self, runner: TaskRunner, task: Task, answers: _Answers) -> None:
+    def __init__(self, runner: TaskRunner, task: Task, answers: Answers) -> None:
         self._runner = runner
         self._task = task
-        self._answers = answers
+        self.answers = answers
 
     def execute(self, directory: tuple[str, ...], text: str, caller: Caller) -> Answer:
         """Run the task with what *text* says."""
-        is_json = is_object(text)
-        try:
-            job = self._runner.run(self._task, parse_arguments(text), directory=directory)
-            path = self._runner.path_of(job)
-            words = f"job {job.number}: {job.title}\ncat {shlex.quote(path)}/wait waits for its end"
-            answer = Answer(words, {"ok": True, "job": job.number, "path": path}, is_json)
-        except Exception as error:
-            self._answers.keep(directory, caller, refusal(error, is_json=is_json).rendered())
-            raise
-        self._answers.keep(directory, caller, answer.rendered())
-        return answer
-
-    def last_answer(self, directory: tuple[str, ...], caller: Caller) -> bytes:
-        """Return the answer to the last run of *caller*, nothing if there was none."""
-        return self._answers.get(directory, caller)
-
-
-class _Answers:
-    """The last answer for each user's terminal session, and for each user, in each directory."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: LRUCache[tuple[Caller, tuple[str, ...]], bytes] = LRUCache(_MAX_ANSWERS)
-
-    def keep(self, directory: tuple[str, ...], caller: Caller, text: bytes) -> None:
-        with self._lock:
-            self._kept[caller, directory] = text
-            self._kept[Caller(caller.uid), directory] = text
-
-    def get(self, directory: tuple[str, ...], caller: Caller) -> bytes:
-        with self._lock:
-            return (
-                self._kept.get((caller, directory)) or self._kept.get((Caller(caller.uid), directory)) or b""
-            )
+        job = self._runner.run(self._task, parse_arguments(text), directory=directory)
+        path = self._runner.path_of(job)
+        words = f"job {job.number}: {job.title}\ncat {shlex.quote(path)}/wait waits for its end"
+        return Answer(words, {"ok": True, "job": job.number, "path": path}, is_object(text))
 
 
 def _task(node: Node) -> Task:
