@@ -8,7 +8,7 @@ rest of agorafs, so that it can contradict it; the vendor's Python connector is 
 
     run            the command line
     server         HTTP: faults, credentials, bodies, downloads   routing, responses, chunks, control, request_log
-    endpoints/     one function per call of the API               calls, lists, serialise, deletion, copying, expressions
+    endpoints/     one function per call of the API               calls, lists, serialise, deletion, copying
     imports        packages and their background import           assembly, analysis/, plan, importing
     tasks/         tasks, run in a restricted subprocess          timeline
     store          SQLite and contents                            schema, contents, objects, accounts, auth
