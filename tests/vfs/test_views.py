@@ -28,7 +28,7 @@ from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.dot_links import DotLinks
 from agorafs.vfs.views.projects import ProjectsView
-from agorafs.vfs.views.tags import TagView, forget_tag
+from agorafs.vfs.views.tags import TagView
 from agorafs.vfs.views.trash import TrashView
 from agorafs.vfs.views.view import View
 from tests.vfs.world import STARTED_NS, World
@@ -69,7 +69,7 @@ class Mounted:
             cast(Any, archive.annotations),
             freshness=FRESHNESS,
             clock=world.clock,
-            tag_changed=lambda tag: forget_tag(world.tree, tag),
+            tag_changed=lambda tag: self._forget(),
             object_changed=lambda ref: world.tree.changed([], ref),
         )
         self._annotations = annotations
@@ -107,6 +107,10 @@ class Mounted:
         self.filesystem = world.filesystem
         self.filesystem.mounted_at("/mnt/agora")
 
+    def _forget(self):
+        for area in (Area.TAGS, Area.TAG):
+            self.world.tree.forget_area(area)
+
     def names(self, path):
         return self.world.names(path)
 
@@ -138,7 +142,7 @@ class Mounted:
 
 @pytest.fixture
 def make(tmp_path):
-    made = []
+    made: list[Mounted] = []
 
     def build(**options):
         made.append(Mounted(tmp_path / str(len(made)), **options))

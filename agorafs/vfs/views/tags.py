@@ -160,12 +160,6 @@ class TagView(View):
         self._tree.forget_area(Area.TAG)
 
 
-def forget_tag(tree: Tree, tag: Tag) -> None:
-    """Let the directories that show *tag* be asked for anew: it was made, given or taken away by us."""
-    tree.forget_area(Area.TAGS, project=tag.project)
-    tree.forget_area(Area.TAG, project=tag.project)
-
-
 def _tag_of(node: Node) -> Tag | None:
     target = node.entry.target
     record = node.entry.record
