@@ -1,4 +1,4 @@
-"""What a task is, as JSON: shown, checked, made, changed, removed, handed from one project to another.
+"""What a task is, as JSON: shown, checked, made, changed, removed.
 
 Shown is what the server gave, every field of it; saved is what was written, every field of it. Fields that agorafs
 does not know are neither looked at nor lost.
@@ -9,7 +9,7 @@ place in the text (line and column), or the field (``inputs[2].type``). Nothing 
 Sorts.  A definition with ``yml`` is a script task, any other one is made of forms. A task can not become one of the
 other sort.
 
-Requests: one for each change, two for each task that is exported.
+Requests: one for each change.
 
 Threads.  No state.
 """
@@ -39,12 +39,9 @@ _KEY = re.compile(r"[^\s=]+")
 class Server(Protocol):
     """What is asked of the archive: ``client.tasks``."""
 
-    def project_tasks(self, project_id: int, /) -> list[Task]: ...
     def create(self, body: Mapping[str, Any], /, *, is_script: bool = False) -> Task: ...
     def save(self, task_id: int, body: Mapping[str, Any], /, *, is_script: bool) -> Task: ...
     def delete(self, task_id: int, /, *, is_script: bool) -> None: ...
-    def export(self, task_id: int, /, *, is_script: bool) -> Any: ...
-    def import_into(self, project_id: int, exported: Any, /) -> None: ...
 
 
 class Definitions:
@@ -101,35 +98,6 @@ class Definitions:
         """Remove *task*."""
         self._server.delete(task.id, is_script=task.is_script)
         self._task_changed(task, project_id)
-
-    def export_all(self, project_id: int) -> list[Any]:
-        """Return all tasks of a project in the form that can be imported into another."""
-        tasks = self._server.project_tasks(project_id)
-        return [self._server.export(task.id, is_script=task.is_script) for task in tasks]
-
-    def import_all(self, project: Project, exported: Any) -> int:
-        """Add the tasks of an export, of one or of many, to *project*; return how many.
-
-        Raises:
-            BadCommand: It is no export; then nothing was added.
-        """
-        bodies: list[dict[str, Any]] = exported if isinstance(exported, list) else [exported]
-        for number, body in enumerate(bodies):
-            try:
-                if not isinstance(body, dict):
-                    raise BadCommand("must be an object")
-                check_definition(body)
-            except BadCommand as error:
-                raise BadCommand(f"task {number + 1} of the export: {error}") from None
-        try:
-            for body in bodies:
-                if is_script_definition(body):  # there is no import for these
-                    self._server.create({**body, "project": project.id}, is_script=True)
-                else:
-                    self._server.import_into(project.id, body)
-        finally:
-            self._tasks_changed(project.id)
-        return len(bodies)
 
     def _task_changed(self, task: Task, project_id: int) -> None:
         sort = "script" if task.is_script else "ui"
