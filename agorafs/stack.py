@@ -58,7 +58,9 @@ from agorafs.vfs.control.dot_control import DotControl
 from agorafs.vfs.control.language import from_words
 from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.dot_jobs import DotJobs, status_of
+from agorafs.vfs.dot_root import DotInfo
 from agorafs.vfs.dot_uploads import DotUploads
+from agorafs.vfs.dot_workbooks import DotWorkbooks
 from agorafs.vfs.hidden import forget_leftovers
 from agorafs.vfs.import_template import filled_json
 from agorafs.vfs.job_store import jobs_directory
@@ -160,16 +162,15 @@ class Stack:
 
     def status(self) -> dict[str, object]:
         """Return what ``agorafs status`` shows, ready for JSON; never a secret, never waits."""
-        return {
-            "agorafs": __version__,
-            "url": self._settings.url,
-            "user": self._user.username,
-            "server_version": self._version.text,
-            "server": self._client.condition(),
-            "content": dataclasses.asdict(self._contents.stats()),
-            "uploads": self._transit.status(),
-            **self.filesystem.status(),
-        }
+        return _status(
+            self._settings,
+            self._user,
+            self._version,
+            self._client,
+            self._contents,
+            self._transit,
+            self.filesystem,
+        )
 
     # -- what is on its way; see ``vfs.transit`` for each --------------------------------------------
 
@@ -293,7 +294,9 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
         on_failure.callback(contents.close)
         tree = _tree(settings, client, user, naming, clock)
         on_failure.callback(tree.close)
-        filesystem, uploading, working = _writable(settings, client, contents, tree, user, clock, on_failure)
+        filesystem, uploading, working = _writable(
+            settings, client, contents, tree, user, version, clock, on_failure
+        )
         uploading.start()
         working.jobs.start()
         on_failure.pop_all()
@@ -358,6 +361,7 @@ def _writable(
     contents: ContentCache,
     tree: Tree,
     user: User,
+    version: ServerVersion,
     clock: Clock,
     on_failure: contextlib.ExitStack,
 ) -> tuple[FileSystem, _Uploading, _Working]:
@@ -419,7 +423,17 @@ def _writable(
             freshness=_freshness(settings),
             clock=clock,
             uploads=dot_uploads,
-            parts=[DotJobs(jobs), DotControl(lambda: desk)],
+            parts=[
+                DotJobs(jobs),
+                DotControl(lambda: desk),
+                DotInfo(
+                    client,
+                    status=lambda: _status(settings, user, version, client, contents, transit, filesystem),
+                    freshness=_freshness(settings),
+                    clock=clock,
+                ),
+                DotWorkbooks(client.exploring, freshness=_freshness(settings), clock=clock),
+            ],
         ),
         archive_url=settings.url,
         umask=settings.umask,
@@ -494,6 +508,28 @@ def _forget_tags(tree: Tree, tag: Tag) -> None:
     """Forget the directories that show *tag*, or that it exists."""
     for area in (Area.TAGS, Area.TAG):
         tree.forget_area(area, project=tag.project)
+
+
+def _status(
+    settings: Settings,
+    user: User,
+    version: ServerVersion,
+    client: Client,
+    contents: ContentCache,
+    transit: Transit,
+    filesystem: FileSystem,
+) -> dict[str, object]:
+    """Return how the mount is; see ``Stack.status``."""
+    return {
+        "agorafs": __version__,
+        "url": settings.url,
+        "user": user.username,
+        "server_version": version.text,
+        "server": client.condition(),
+        "content": dataclasses.asdict(contents.stats()),
+        "uploads": transit.status(),
+        **filesystem.status(),
+    }
 
 
 def _adopt(contents: ContentCache, url: str, datafile: Datafile, path: Path) -> None:
