@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from agorafs.client.records import Kind, RemoteRef
 from agorafs.client.task_records import Task, TimelineItem
 from agorafs.config import did_you_mean
-from agorafs.errors import BadCommand, NotFound, ReadOnly
+from agorafs.errors import BadCommand, NotFound, NotPermitted, ReadOnly
 from agorafs.tree.listing import Area
 from agorafs.tree.names import legal_name
 from agorafs.tree.tree import Node, Tree
@@ -149,7 +149,7 @@ class TaskRunner:
             known = list(self._tree.listing(tasks).entries)
             return _task_at(self._tree.child(tasks, legal_name(text, "")))
         found = None
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound, NotPermitted):
             found = self._objects().follow(directory, text)
         if not isinstance(found, Node):
             hint = did_you_mean(text, known) or (f"; there are: {', '.join(known)}" if known else "")
