@@ -74,6 +74,8 @@ class RequestLog:
         return path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def add(self, request: LoggedRequest) -> None:
+        if self._file.closed:  # a request that a fault held until the server had stopped
+            return
         with contextlib.suppress(OSError):
             if self._file.tell() >= _MAX_FILE_BYTES:
                 self._file.close()

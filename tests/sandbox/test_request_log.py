@@ -79,3 +79,10 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
         log._file = full
         log.add(LoggedRequest("t", "GET", "/", None, None, 200, 0, 0.0))
         log.close()
+
+
+def test_a_request_that_ends_after_the_server_has_stopped_is_left_out(tmp_path):
+    log = RequestLog(tmp_path)
+    log.close()
+    log.add(LoggedRequest("t", "GET", "/", None, None, 0, 0, 0.0))
+    assert [path.read_text() for path in log_files(tmp_path).values()] == [""]
