@@ -70,7 +70,11 @@ SWITCHES = {
             "under the same name, or under any name",
         ),
         Switch(
-            "task-speed", "1", (), "polls per state of a timeline item before the next is shown, 0: at once", True
+            "task-speed",
+            "1",
+            (),
+            "polls per state of a timeline item before the next is shown, 0: at once",
+            True,
         ),
         Switch("task-fail", "off", _ON_OFF, "every run of a task ends in state 3"),
         Switch("task-hold", "off", _ON_OFF, "runs of tasks do nothing until it is off again"),
