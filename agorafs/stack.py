@@ -49,7 +49,7 @@ from agorafs.uploads.spool import SpoolLimits
 from agorafs.uploads.store import Store
 from agorafs.uploads.upkeep import Upkeep
 from agorafs.uploads.uploads import Uploads
-from agorafs.vfs import FileSystem
+from agorafs.vfs import FileSystem, said
 from agorafs.vfs.annotations import Annotations
 from agorafs.vfs.aside import Caller
 from agorafs.vfs.changes import Writing
@@ -57,7 +57,9 @@ from agorafs.vfs.control import VERBS, Desk, Services
 from agorafs.vfs.control.dot_control import DotControl
 from agorafs.vfs.control.language import from_words
 from agorafs.vfs.dot_agora import DotAgora
+from agorafs.vfs.dot_annotations import DotAnnotations
 from agorafs.vfs.dot_jobs import DotJobs, status_of
+from agorafs.vfs.dot_links import DotLinks
 from agorafs.vfs.dot_root import DotInfo
 from agorafs.vfs.dot_uploads import DotUploads
 from agorafs.vfs.dot_workbooks import DotWorkbooks
@@ -69,7 +71,11 @@ from agorafs.vfs.sources import fill_from
 from agorafs.vfs.tasks.definitions import Definitions
 from agorafs.vfs.tasks.runner import TaskRunner
 from agorafs.vfs.transit import Transit
+from agorafs.vfs.views.projects import ProjectsView
+from agorafs.vfs.views.tags import TagView
 from agorafs.vfs.views.tasks import TaskView
+from agorafs.vfs.views.trash import TrashView
+from agorafs.vfs.xattrs import Xattrs
 
 log = logging.getLogger(__name__)
 
@@ -389,6 +395,7 @@ def _writable(
         client.annotations,
         refresh=lambda refs: tree.changed([key for ref in refs for key in _keys_of(*ref)]),
         adopt=lambda datafile, path: _adopt(contents, settings.url, datafile, path),
+        say=lambda dataset, what: said.say(annotations, dataset, what),
         link_exams=settings.link_exams,
     )
     sender = Sender(home.journal, arrivals, client.imports, settler, clock=clock)
@@ -413,6 +420,7 @@ def _writable(
     on_failure.callback(jobs.close)
     runner = TaskRunner(client.tasks, jobs, tree, lambda: filesystem.objects, is_read_only=settings.read_only)
     tasks = TaskView(Definitions(client.tasks, tree.changed), runner)
+    tags = TagView(tree, annotations, client.annotations, user=user.id)
     filesystem = FileSystem(
         tree,
         contents,
@@ -433,6 +441,8 @@ def _writable(
                     clock=clock,
                 ),
                 DotWorkbooks(client.exploring, freshness=_freshness(settings), clock=clock),
+                DotAnnotations(annotations),
+                DotLinks(tree, client, freshness=_freshness(settings), clock=clock),
             ],
         ),
         archive_url=settings.url,
@@ -446,7 +456,22 @@ def _writable(
             is_read_only=settings.read_only,
             allow_delete=settings.allow_delete,
         ),
-        views={Area.TASKS: tasks, Area.TASK: tasks},
+        views={
+            Area.PROJECTS: ProjectsView(
+                tree,
+                client.administration,
+                client,
+                pending=uploads.children,
+                forget_places=lambda: filesystem.forget_places(),
+                allow_delete=settings.allow_delete,
+            ),
+            Area.TAGS: tags,
+            Area.TAG: tags,
+            Area.TASKS: tasks,
+            Area.TASK: tasks,
+            Area.TRASH: TrashView(tree, client.exploring),
+        },
+        annotations=Xattrs(annotations),
     )
     transit = Transit(
         tree,

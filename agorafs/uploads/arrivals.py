@@ -61,8 +61,12 @@ class Arrivals:
         with self._store.lock:
             return self._store.locked_disposition(upload_id)[0]
 
-    def settled(self, upload_id: int, seen: Disposition, outcome: Outcome) -> bool:
+    def settled(
+        self, upload_id: int, seen: Disposition, outcome: Outcome, said: Mapping[str, str] | None = None
+    ) -> bool:
         """An upload is done with; what that means for its node follows from *seen* and *outcome*.
+
+        *said* is what was said of the stored file, as far as the local one has it to be said.
 
         Returns:
             False when the user has done something meanwhile: look again at ``disposition``.
@@ -82,6 +86,8 @@ class Arrivals:
             elif outcome.kind is OutcomeKind.FAILED:
                 self._locked_failed(node, upload, outcome)
             elif disposition is Disposition.CURRENT and not self._locked_is_astray(upload, outcome):
+                if self._store.journal.said(node.id) != dict(said or {}):
+                    return False
                 self._locked_arrived(node, upload, outcome)
             else:
                 self._locked_superseded(node, upload, outcome)

@@ -84,6 +84,7 @@ CREATE TABLE IF NOT EXISTS chunk (transfer INTEGER, number INTEGER, PRIMARY KEY 
 CREATE TABLE IF NOT EXISTS stored (
     kind TEXT, id INTEGER, ino INTEGER NOT NULL, token TEXT NOT NULL, mtime_ns INTEGER NOT NULL, sha1 TEXT NOT NULL,
     PRIMARY KEY (kind, id));
+CREATE TABLE IF NOT EXISTS said (node INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS ended (batch INTEGER PRIMARY KEY, summary TEXT NOT NULL);
 """
 _FILE = "journal.db"
@@ -195,6 +196,19 @@ class Journal:
         """Note that the bytes of these (node, content) were synced."""
         with self._transaction() as db:
             db.executemany("UPDATE node SET is_durable = 1 WHERE id = ? AND content = ?", list(nodes))
+
+    def said(self, node_id: int) -> dict[str, str]:
+        """Return what people have said of a local file, to be said of the stored one."""
+        row = self._one("SELECT text FROM said WHERE node = ?", node_id)
+        return {} if row is None else dict(json.loads(row[0]))
+
+    def set_said(self, node_id: int, said: Mapping[str, str]) -> None:
+        """Replace it."""
+        with self._transaction() as db:
+            if said:
+                db.execute("INSERT OR REPLACE INTO said VALUES (?, ?)", (node_id, json.dumps(dict(said))))
+            else:
+                db.execute("DELETE FROM said WHERE node = ?", (node_id,))
 
     # -- batches -------------------------------------------------------------------------------------
 
@@ -516,6 +530,8 @@ class Journal:
                 )
             for row in other._all("SELECT * FROM chunk"):
                 db.execute("INSERT INTO chunk VALUES (?, ?)", (ids["transfer"][row[0]], row[1]))
+            for row in other._all("SELECT * FROM said"):
+                db.execute("INSERT INTO said VALUES (?, ?)", (nodes[row["node"]], row["text"]))
             for row in other._all("SELECT * FROM stored"):
                 db.execute("INSERT OR IGNORE INTO stored VALUES (?, ?, ?, ?, ?, ?)", tuple(row))
         self.barrier()
@@ -613,6 +629,7 @@ def _remove_nodes(db: sqlite3.Connection, nodes: Iterable[int]) -> None:
     for node in nodes:
         db.execute("UPDATE upload SET node = NULL WHERE node = ?", (node,))
         db.execute("DELETE FROM node WHERE id = ?", (node,))
+        db.execute("DELETE FROM said WHERE node = ?", (node,))
 
 
 def _store(db: sqlite3.Connection, row: StoredRow) -> None:

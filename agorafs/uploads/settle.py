@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 Refresh = Callable[[Iterable[tuple[Kind, int]]], None]
 Adopt = Callable[[Datafile, Path], None]
+Say = Callable[[int, Mapping[str, str]], None]
 
 
 class Journal(Protocol):
@@ -60,6 +61,7 @@ class Journal(Protocol):
     def batches(self) -> list[Batch]: ...
     def uploads(self, batch_id: int, *, unsettled: bool = False) -> list[Upload]: ...
     def upload(self, upload_id: int) -> tuple[Upload, int | None] | None: ...
+    def said(self, node_id: int) -> dict[str, str]: ...
     def set_outcomes(self, batch_id: int, outcomes: Mapping[int, Outcome]) -> None: ...
 
 
@@ -69,7 +71,9 @@ class Hub(Protocol):
     @property
     def closing(self) -> threading.Event: ...
     def disposition(self, upload_id: int) -> Disposition: ...
-    def settled(self, upload_id: int, seen: Disposition, outcome: Outcome) -> bool: ...
+    def settled(
+        self, upload_id: int, seen: Disposition, outcome: Outcome, said: Mapping[str, str]
+    ) -> bool: ...
     def removed_directories(self, batch_id: int) -> list[str]: ...
     def empty_directories(self, batch_id: int) -> list[str]: ...
     def was_made_here(self, folder_id: int) -> bool: ...
@@ -90,6 +94,7 @@ class Settler:
         *,
         refresh: Refresh,
         adopt: Adopt,
+        say: Say,
         link_exams: bool,
     ) -> None:
         """Settle the batches of *journal*.
@@ -98,6 +103,8 @@ class Settler:
             refresh: Told which listings of the archive have changed: folders, exams, series, and (``PROJECT``, id) for
                 a study list.
             adopt: Told which local file has the bytes of which datafile, before the local file goes.
+            say: Says of a dataset what people have said of the local file that it was. Called with nothing to say, it
+                is told that the dataset has got what was said of an old version.
             link_exams: Put a link to the exam where files were written that became part of one.
         """
         self._journal = journal
@@ -107,6 +114,7 @@ class Settler:
         self._annotations = annotations
         self._refresh = refresh
         self._adopt = adopt
+        self._say = say
         self._link_exams = link_exams
         self._taken: dict[
             int, int
@@ -172,12 +180,18 @@ class Settler:
         while True:
             seen = self._hub.disposition(upload.id)
             known = self._journal.upload(upload.id)
+            said: dict[str, str] = {}
             if known is not None:
                 upload = known[0]  # somebody who cancels it wants to keep what it was to replace
+                said = {} if known[1] is None else self._journal.said(known[1])
             if outcome.kind is not OutcomeKind.FAILED:
                 self._act(work, upload, outcome, seen)
+                is_news = bool(said) or upload.replaces is not None
+                if is_news and seen is Disposition.CURRENT and outcome.dataset is not None:
+                    with as_far_as_allowed(f"what was said of {upload.target} is not kept"):
+                        self._say(outcome.dataset, said)
             self._tell(work)
-            if self._hub.settled(upload.id, seen, outcome):
+            if self._hub.settled(upload.id, seen, outcome, said):
                 work.settled_as[upload.id] = seen
                 work.waiting.discard(upload.id)
                 return

@@ -37,7 +37,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agorafs.client.records import Datafile, Dataset, Kind, RemoteRef
@@ -254,6 +254,8 @@ class Uploads:
                 upload=upload,
             )
             gone = None if over is None else over.id or None
+            if over is not None and (said := store.journal.said(over.id)):
+                store.journal.set_said(node.id, {**said, **store.journal.said(node.id)})
             store.journal.rename_node(row, gone=gone, takes_on=takes_on, lets_go=lets_go)
             old_anchor = path_below(node)[0]
             if over is not None:
@@ -331,6 +333,18 @@ class Uploads:
         with self._store.lock:
             path: str | None = self._store.paths.get(anchor)
             return path
+
+    def said(self, node: LocalNode) -> dict[str, str]:
+        """Return what will be said of *node* on the server once it is stored there."""
+        return self._store.journal.said(node.id)
+
+    def say(self, node: LocalNode, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
+        """Let *change* decide what will be said of *node*, given what will be; False if it is stored by now."""
+        with self._store.lock:
+            if self._store.overlay.by_id.get(node.id) is not node:
+                return False
+            self._store.journal.set_said(node.id, change(self._store.journal.said(node.id)))
+            return True
 
     def set_mtime(self, node: LocalNode, mtime_ns: int) -> None:
         """Set when *node* was changed last."""

@@ -205,6 +205,11 @@ class Annotations:
         with _wrong_is_bad_command():
             self._parameters.set_text(ref, name, text)
 
+    def add_parameter_texts(self, ref: RemoteRef, texts: Mapping[str, str]) -> None:
+        """Give several parameters the values that *texts* mean; what came with the data stays as it is."""
+        with _wrong_is_bad_command():
+            self._parameters.add_texts(ref, texts)
+
     def remove_parameter(self, ref: RemoteRef, name: str, *, set_name: str | None = None) -> None:
         """Remove a parameter.
 
@@ -270,6 +275,12 @@ class Annotations:
                 self._calls.set_locked([ref.id], locked)
             finally:
                 self._object_changed(ref)
+
+    def look_again(self, ref: RemoteRef) -> None:
+        """Learn what is said of *ref* now, which was changed by us in another way."""
+        self._ratings.invalidate([ref])
+        self._parameters.forget(ref)
+        self._tags.look_again(ref)
 
     # -- upkeep --------------------------------------------------------------------------------------
 

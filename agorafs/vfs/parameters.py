@@ -86,6 +86,21 @@ class Parameters:
             else:
                 self._set(ref, sets, set_name, name, values.value_of(value_text))
 
+    def add_texts(self, ref: RemoteRef, texts: Mapping[str, str]) -> None:
+        """Give parameters by their names the values that *texts* mean; what came with the data stays as it is."""
+        with self._turns.of(ref):
+            sets = tuple(self._calls.parameter_sets(ref))
+            fixed = {name for one in sets if one.is_read_only for name in values.names_in(one.parameters)}
+            wanted = {name: values.value_of(text) for name, text in texts.items() if name not in fixed}
+            one = _named(sets, values.USER_SET, is_writable=True)
+            after = list(one.parameters) if one is not None else []
+            for name, value in wanted.items():
+                after = values.with_value(after, name, value)
+            if one is None and wanted:
+                self._add(ref, sets, values.USER_SET, after)
+            elif one is not None and after != list(one.parameters):
+                self._replace(ref, sets, one, after)
+
     def remove_value(self, ref: RemoteRef, text: str, *, set_name: str | None = None) -> None:
         """Remove the parameter *text*; a set stays, even empty.
 
@@ -143,6 +158,10 @@ class Parameters:
             with self._doubting(ref):
                 self._calls.delete_parameter_set(one.id)
             self._sets.put(ref, tuple(other for other in sets if other is not one))
+
+    def forget(self, ref: RemoteRef) -> None:
+        """Forget what was learnt of *ref*."""
+        self._sets.invalidate([ref])
 
     def refresh(self) -> None:
         """Forget what was learnt."""

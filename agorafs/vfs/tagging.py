@@ -269,6 +269,11 @@ class Tags:
                 return self._calls.tag_instances(project)
         return self._calls.tag_instances(None)
 
+    def look_again(self, ref: RemoteRef) -> None:
+        """Learn which tags *ref* has now; no request if memory knows of no tags at all."""
+        if self._instances.weight() or self._single.get(ref) is not None:
+            self._put_right(ref, self._calls.tags_of(ref))
+
     # -- what memory holds ---------------------------------------------------------------------------
 
     def refresh(self) -> None:

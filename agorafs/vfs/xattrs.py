@@ -207,7 +207,7 @@ class Xattrs:
             check_label(label)
             return lambda: annotations.add_tag(ref, project, label)
         if name in (RATING, BALOO_RATING):
-            stars = stars_of(text) if name == RATING else (number_of(text, 2 * MAX_RATING) + 1) // 2
+            stars = stars_of(text) if name == RATING else stars_of_halves(text)
             return lambda: annotations.rate(ref, stars)
         return lambda: annotations.set_parameter_text(ref, name[len(PARAMETER_PREFIX) :], text)
 
@@ -239,10 +239,15 @@ def stars_of(text: str) -> int:
     Raises:
         BadCommand: It is none.
     """
-    return number_of(text, MAX_RATING)
+    return _number_of(text, MAX_RATING)
 
 
-def number_of(text: str, most: int) -> int:
+def stars_of_halves(text: str) -> int:
+    """The same for half stars; an odd number is rounded up."""
+    return (_number_of(text, 2 * MAX_RATING) + 1) // 2
+
+
+def _number_of(text: str, most: int) -> int:
     """Return the whole number from 0 to *most* that *text* says.
 
     Raises:

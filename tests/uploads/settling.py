@@ -256,6 +256,7 @@ class Arrival:
         self.anchor = Anchor(Kind.FOLDER, self.server.root)
         self.refreshed: list[tuple[Kind, int]] = []
         self.adopted: list[tuple[Datafile, bytes]] = []
+        self.said: list[tuple[int, dict[str, str]]] = []
         self.link_exams = True
         self.steps = Steps()
 
@@ -273,6 +274,7 @@ class Arrival:
             around(self.server),
             refresh=self._refresh,
             adopt=self._adopt,
+            say=self._say,
             link_exams=self.link_exams,
         )
 
@@ -284,6 +286,10 @@ class Arrival:
     def _adopt(self, datafile: Datafile, path: Path) -> None:
         self.steps.step()
         self.adopted.append((datafile, path.read_bytes()))
+
+    def _say(self, dataset: int, said: Mapping[str, str]) -> None:
+        self.steps.step()
+        self.said.append((dataset, dict(said)))
 
     # -- a batch -----------------------------------------------------------------------------------------
 

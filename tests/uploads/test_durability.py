@@ -183,6 +183,7 @@ def test_one_mount_takes_over_what_several_left_behind(local):
     other.fall_quiet()
     late = other.write(FOLDER, "late", b"3")
     other.uploads.rename(late, tree, "late")
+    other.uploads.say(late, lambda said: {"user.agora.rating": "4"})
     local.write(FOLDER, "a", b"1")
     other.die()
     assert [one["files"] for one in left_behind(local.state)] == [2]
@@ -190,6 +191,7 @@ def test_one_mount_takes_over_what_several_left_behind(local):
     assert names(local) == ["a", "tree"]
     tree = local.uploads.find(FOLDER, "tree")
     assert {node.name: local.read(node) for node in local.uploads.children(tree)} == {"b": b"2", "late": b"3"}
+    assert local.uploads.said(local.uploads.find(tree, "late")) == {"user.agora.rating": "4"}
     assert local.batch_targets() == [["tree/b"]]
     assert left_behind(local.state) == []
     assert len(list((local.state / "spool").iterdir())) == 1

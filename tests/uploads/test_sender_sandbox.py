@@ -66,6 +66,7 @@ class Chain:
             client.annotations,
             refresh=lambda changed: None,
             adopt=lambda datafile, path: None,
+            say=lambda dataset, said: None,
             link_exams=True,
         )
         self.sender = Sender(self.local.journal, arrivals, client.imports, settler, random=lambda: 0.0)

@@ -581,3 +581,74 @@ def test_what_an_upload_would_replace_stays_when_it_is_cancelled_while_its_batch
     arrival.settle()
     assert old.id in arrival.server._datasets
     assert arrival.server.tree() == {"a.txt": (b"old", (None, None), [])}
+
+
+# -- what was said of local files ---------------------------------------------------------------------
+
+
+def test_what_was_said_of_a_local_file_is_said_of_the_stored_one_before_the_local_one_goes(arrival):
+    node = arrival.write("a.txt", b"1")
+    assert arrival.local.uploads.say(node, lambda said: {**said, "user.agora.rating": "4"})
+    arrival.local.restart()
+    stored = arrival.store(arrival.seal()["a.txt"])
+    arrival.has_ended(stored)
+    arrival.settle()
+    assert arrival.said == [(stored["dataset"], {"user.agora.rating": "4"})]
+    assert arrival.local_tree() == {}
+    assert arrival.local.journal.said(node.id or 1) == {}
+
+
+def test_what_is_said_while_a_file_is_being_settled_is_not_lost(arrival):
+    """Between the moment when it was said of the stored file and that when the local one goes."""
+    node = arrival.write("a.txt", b"1")
+    arrival.has_ended(arrival.store(arrival.seal()["a.txt"]))
+    say = arrival.local.uploads.say
+    settled = arrival.local.arrivals.settled
+    late = iter(["4"])
+
+    def rate_first(*arguments):
+        stars = next(late, None)
+        if stars is not None:
+            assert say(node, lambda before: {"user.agora.rating": stars})
+        return settled(*arguments)
+
+    arrival.local.arrivals.settled = rate_first
+    arrival.settle()
+    assert [said for _, said in arrival.said] == [{"user.agora.rating": "4"}]
+    assert not say(node, lambda before: {"user.agora.rating": "5"}), "it is stored"
+
+
+def test_what_is_said_of_a_file_goes_with_it_when_it_is_renamed_or_removed(arrival):
+    uploads, journal = arrival.local.uploads, arrival.local.journal
+    node = arrival.write("a.txt", b"1")
+    other = arrival.write("b.txt", b"2")
+    uploads.say(node, lambda said: {"user.agora.rating": "4"})
+    uploads.say(other, lambda said: {"user.agora.rating": "1", "user.agora.tags": "kept"})
+    uploads.rename(node, arrival.anchor, "b.txt", over=other)
+    assert uploads.said(node) == {"user.agora.rating": "4", "user.agora.tags": "kept"}
+    assert journal.said(2) == {}
+    uploads.say(node, lambda said: {})
+    assert uploads.said(node) == {}
+    uploads.say(node, lambda said: {"user.agora.rating": "3"})
+    number = node.id
+    uploads.remove(node)
+    assert journal.said(number) == {}
+    assert not uploads.say(node, lambda said: {"user.agora.rating": "4"})
+
+
+def test_what_the_server_refuses_to_be_told_does_not_keep_a_file_from_being_stored(arrival, monkeypatch):
+    node = arrival.write("a.txt", b"1")
+    arrival.local.uploads.say(node, lambda said: {"user.agora.rating": "4"})
+    arrival.has_ended(arrival.store(arrival.seal()["a.txt"]))
+    error: list[Exception] = [RemoteUnavailable("away")]
+
+    def refuse(dataset, said):
+        raise error[0]
+
+    monkeypatch.setattr(arrival, "_say", refuse)
+    with pytest.raises(RemoteUnavailable):
+        arrival.settle()
+    assert arrival.local_tree() == {"a.txt": ""}
+    error[0] = PermissionDenied("no")
+    arrival.settle()
+    assert arrival.local_tree() == {}

@@ -83,6 +83,7 @@ class World:
             self.client.annotations,
             refresh=self.refreshed.extend,
             adopt=lambda datafile, path: None,
+            say=lambda dataset, said: None,
             link_exams=True,
         )
         for batch in self.local.journal.batches():
