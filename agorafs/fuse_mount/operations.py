@@ -346,7 +346,7 @@ class Operations:
 
     @_translated
     def setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
-        self.filesystem.set_xattr(path, name)
+        self.filesystem.set_xattr(path, name, bytes(value), options)
         return 0
 
     @_translated

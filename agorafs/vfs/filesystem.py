@@ -20,6 +20,7 @@ Threads.  Every method may be called from any thread; this class has no state of
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ from agorafs.errors import (
 from agorafs.tree.listing import Area, DirKey, Special
 from agorafs.tree.names import DOT_AGORA
 from agorafs.tree.tree import Node, Tree
-from agorafs.vfs import xattrs
+from agorafs.vfs import said, xattrs
 from agorafs.vfs.aside import NOBODY, Aside, Caller
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.attributes import Attributes, as_now
@@ -61,6 +62,7 @@ from agorafs.vfs.renames import Renames
 from agorafs.vfs.views.changing import ViewChanges
 from agorafs.vfs.views.view import View
 from agorafs.vfs.whiteouts import Whiteouts
+from agorafs.vfs.xattrs import Xattrs
 
 # Names that file managers, indexers and version control look for in every directory. They exist only if a
 # listing in memory says so; nobody's looking is worth a request, or a wait for a fresh listing.
@@ -107,8 +109,15 @@ class FileSystem:
         clock: Clock = SYSTEM_CLOCK,
         writing: Writing | None = None,
         views: Mapping[Area, View] | None = None,
+        annotations: Xattrs | None = None,
     ) -> None:
-        """*started_ns* is the time shown where the archive knows none; *views* are the areas that have one."""
+        """Build it.
+
+        Args:
+            started_ns: The time shown where the archive knows none.
+            views: The areas that have one.
+            annotations: The attributes that say what people say; None: there are none.
+        """
         self._tree = tree
         self._contents = contents
         self._dot_agora = dot_agora
@@ -116,6 +125,7 @@ class FileSystem:
         self._handles = HandleTable(clock)
         self._complaints = Complaints()
         self._writing = writing
+        self._annotations = annotations
         whiteouts = Whiteouts(clock, self._complaints.note)
         uploads = None if writing is None else writing.uploads
         self._merged = Merged(tree, uploads, whiteouts, archive_url)
@@ -252,12 +262,18 @@ class FileSystem:
         found = self._resolve(path)
         if self._attributes.of(found).file_type is FileType.LINK:
             return []
+        if isinstance(found, Node) and self._annotations is not None:
+            return self._annotations.names(found, self._complaints.reason(path))
         return list(self._xattrs(path, found))
 
     def getxattr(self, path: str, name: str) -> bytes:
         """Return the extended attribute *name* of *path*."""
-        if name.startswith(xattrs.PREFIX):
-            value = self._xattrs(path, self._resolve(path)).get(name)
+        if xattrs.is_answered(name):
+            found = self._resolve(path)
+            if isinstance(found, Node) and self._annotations is not None:
+                value = self._annotations.get(found, name, self._complaints.reason(path))
+            else:
+                value = self._xattrs(path, found).get(name)
             if value is not None:
                 return value.encode(errors="replace")  # a server may send half a character
         raise NoSuchXattr(f"{path} has no attribute {name}")
@@ -398,22 +414,61 @@ class FileSystem:
         if self._hidden(path) is None:
             self._resolve(path)
 
-    def set_xattr(self, path: str, name: str) -> None:
-        """Take an extended attribute and drop it (see ``xattrs``).
+    def set_xattr(self, path: str, name: str, value: bytes = b"", flags: int = 0) -> None:
+        """``setxattr``: see ``xattrs`` for what is stored, ``said`` for what is not stored yet.
 
         Raises:
             NotSupported: It would be one of agorafs's own, and there is none of this name.
         """
-        if name.startswith(xattrs.PREFIX) and name not in xattrs.OWN:
-            raise NotSupported(f"{path}: there is no attribute {name}")
-        self.ignore_change(path, f"setting the attribute {name}")
+        self._changing(path, f"setting the attribute {name}")
+        if self._hidden(path) is not None:
+            return
+        with self._explaining(path):
+            for _ in range(_ATTEMPTS):
+                found = self._resolve(path)
+                if isinstance(found, Node) and self._annotations is not None:
+                    error = self._complaints.reason(path)
+                    self._annotations.set(found, name, value, flags, error=error)
+                    return
+                if self._annotations is None or not said.is_remembered(name):
+                    if name.startswith(xattrs.PREFIX) and name not in xattrs.OWN:
+                        raise NotSupported(f"{path}: there is no attribute {name}")
+                    return
+                if not isinstance(found, Local) or found.node.is_directory:
+                    raise NotSupported(
+                        f"{path}: {name} is for what the archive has, and for files on their way"
+                    )
+                project = None if found.below.project is None else found.below.project.id
+                if self._say(
+                    found, functools.partial(said.with_value, name=name, value=value, project=project)
+                ):
+                    return
+            raise NotFound(f"{path} is gone")
 
     def remove_xattr(self, path: str, name: str) -> None:
-        """Take the removal of an extended attribute, of which none was kept, and drop it.
+        """``removexattr``: of the others, of which none was kept, the removal is taken and dropped.
 
         Also of agorafs's own: ``rsync -X`` removes what its original does not have.
         """
-        self.ignore_change(path, f"removing the attribute {name}")
+        self._changing(path, f"removing the attribute {name}")
+        if self._hidden(path) is not None:
+            return
+        with self._explaining(path):
+            for _ in range(_ATTEMPTS):
+                found = self._resolve(path)
+                if isinstance(found, Node) and self._annotations is not None:
+                    self._annotations.remove(found, name)
+                    return
+                if not isinstance(found, Local) or found.node.is_directory or not said.is_remembered(name):
+                    return
+                if self._say(found, functools.partial(said.without, name=name)):
+                    return
+            raise NotFound(f"{path} is gone")
+
+    def _say(self, found: Local, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
+        """Let *change* decide what is to be said of a local file; False if it is stored by now."""
+        assert self._writing is not None
+        return self._writing.uploads.say(found.node, change)
 
     def make_directory(self, path: str) -> None:
         """``mkdir``."""
@@ -499,6 +554,10 @@ class FileSystem:
     def mounted_at(self, mountpoint: str) -> None:
         """Learn where absolute links lead inside."""
         self._objects.mountpoint = mountpoint
+
+    def forget_places(self) -> None:
+        """Paths have changed: forget where objects are."""
+        self._dot_agora.refresh()
 
     def refresh(self, path: str | None) -> list[str]:
         """Forget what is known of *path* and below (None: everything); return paths that may look different."""
@@ -588,7 +647,10 @@ class FileSystem:
             uploads = self._writing.uploads
             state = "" if found.node.is_directory else uploads.state_text(found.node)
             reason = uploads.reason(found.node) or self._complaints.reason(path)
-            return xattrs.local_attributes(found, state, reason)
+            known = xattrs.local_attributes(found, state, reason)
+            if self._annotations is not None and not found.node.is_directory:
+                known.update(said.attributes(uploads.said(found.node)))
+            return known
         return xattrs.attributes(found, self._complaints.reason(path))
 
 
