@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import requests
+
 from agorafs.sandbox import request_log
 from agorafs.sandbox.request_log import LoggedRequest, RequestLog, log_files
 from tests.support.sandbox import SandboxProcess
@@ -79,6 +82,16 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
         log._file = full
         log.add(LoggedRequest("t", "GET", "/", None, None, 200, 0, 0.0))
         log.close()
+
+
+def test_a_request_that_outlives_the_server_is_no_error(tmp_path):
+    """One that a fault holds is cancelled when the server stops; the server's stderr stays empty."""
+    with SandboxProcess(tmp_path / "data") as sandbox:
+        sandbox.switch(fault="hang=600:/patient/:1")
+        with pytest.raises(requests.Timeout):
+            sandbox.api("GET", "v1/patient/", timeout=0.5)
+        assert sandbox.stop() == 0
+        assert sandbox.log == ""
 
 
 def test_a_request_that_ends_after_the_server_has_stopped_is_left_out(tmp_path):
