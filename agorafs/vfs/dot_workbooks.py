@@ -9,8 +9,8 @@ Of a dataset that is shown as a file they are in ``.agora/entries/<name>/workboo
 
 Writing.  What is written into ``workbook.json`` is merged by name into what the archive has at that moment
 (``workbooks.merged``); an array written to ``masks/<mask>.npy`` replaces the labels of that mask, or adds one under
-a new name. All of it is checked first; the archive is asked only then. Looking never makes a workbook: the vendor's
-connector creates one for a dataset that has none.
+a new name. All of it is checked first; the archive is asked only then. A mask of more than 64 MiB can only be read.
+Looking never makes a workbook: the vendor's connector creates one for a dataset that has none.
 
 Requests.  One for all workbooks of a dataset, kept for the listings' time; two for a change.
 

@@ -66,7 +66,6 @@ def log_in(agorafs, sandbox, *more, user="admin", password=PASSWORD):
     return agorafs("login", sandbox.url, "--user", user, "--password-stdin", *more, stdin=f"{password}\n")
 
 
-@pytest.mark.feature(1, how="`agorafs login URL --user NAME`; `--user`, `--password-file`")
 @pytest.mark.feature(70, how="`agorafs login URL [--create-key]`")
 def test_a_password_becomes_a_key_in_a_file_and_a_profile_that_leads_to_it(agorafs, sandbox, home):
     key = sandbox.get("v1/apikey/")["key"]
@@ -135,7 +134,6 @@ def test_the_keyring_can_be_declined(agorafs, sandbox, home, keyring):
     assert (keyring, (home / "lab.key").exists()) == ({}, True)
 
 
-@pytest.mark.feature(67, how="`--token-file`, `AGORA_TOKEN`, `token_file` in a profile")
 def test_where_keys_are_switched_off_the_session_can_be_kept(agorafs, sandbox, home):
     status, printed = log_in(agorafs, sandbox, "--token", "--profile", "lab")
     assert status == ExitStatus.OK
