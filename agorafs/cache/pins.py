@@ -38,6 +38,7 @@ from agorafs.private_directory import make_private_directory
 
 _SUBDIRECTORY = "pins-1"  # the format's version is part of the name
 _READ_BYTES = 1024 * 1024
+_PASSES = 5  # of reading what the cache did not keep at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ class Contents(Protocol):
     def pins(self) -> Pins | None: ...
     def open(self, ref: ContentRef) -> Content: ...
     def holds(self, ref: ContentRef) -> bool: ...
+    def make_room(self) -> None: ...
 
 
 class Pinning:
@@ -210,16 +212,23 @@ class Pinning:
         if self._contents.holds(ref):
             tell(ref.size)
             return
-        content = self._contents.open(ref)
+        self._read(ref, tell)
+        for _ in range(_PASSES):
+            if self._contents.holds(ref):
+                return
+            # Writing is refused from when the room is used up until somebody has looked for more.
+            self._contents.make_room()
+            self._read(ref, lambda size: None)
+        if not self._contents.holds(ref):
+            raise NotSupported(f"{ref} was read, but the cache did not keep it; see agorafs status")
+
+    def _read(self, ref: ContentRef, tell: Callable[[int], None]) -> None:
+        content = self._contents.open(ref)  # each time anew: blocks that were not kept are forgotten with it
         try:
             view = memoryview(bytearray(min(_READ_BYTES, ref.size)))
             for offset in range(0, ref.size, _READ_BYTES):
                 tell(content.read_into(offset, view))
-            content.read_into(ref.size - 1, view[:1])  # by now it is complete, so it is verified and sealed
-            if not self._contents.holds(ref):
-                raise NotSupported(
-                    f"{ref} was read, but the cache directory did not keep it; see agorafs status"
-                )
+            content.read_into(ref.size - 1, view[:1])  # if all of it is here, this verifies and seals it
         finally:
             content.close()
 

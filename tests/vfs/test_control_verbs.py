@@ -351,7 +351,12 @@ def test_pins_are_shown_and_let_go_by_path_also_when_what_they_pinned_has_gone(b
     bench.pins.append(Pin("http://archive", "exam:1", "/projects/P/exams/gone/S", {"k": 5}))
     assert bench.say("pin") == "/projects/P/exams/gone/S 5 bytes"
     meant = []
-    bench.pinning.returns["unpin"] = lambda is_meant: meant.append(is_meant(bench.pins[0])) or 1
+
+    def unpin(is_meant):
+        meant.append(is_meant(bench.pins[0]))
+        return 1
+
+    bench.pinning.returns["unpin"] = unpin
     for path in ("exams/gone/S", "exams/gone", "/projects", "/", "exams/go", "exams/E"):
         bench.say(f"unpin {path}")
     assert meant == [True, True, True, True, False, False]
