@@ -11,10 +11,13 @@
 ``rules``             what may be changed where, and in which words the rest is refused
 ``whiteouts``         files removed one by one from a dataset that is deleted as a whole
 ``views``             what can be made and removed among tags, tasks, the trash, projects
+``tasks``             programs that the server runs: their inputs, their definitions, starting them
+``jobs``              what goes on in the background, followed to its end; ``job_store`` keeps it
 ``objects``           which object of the archive a path, a link or a number means
 ``aside``             files and directories that the archive does not have, as values
 ``virtual``           such files that act when they are written
 ``dot_agora``         ``.agora``: what an object is, in words, beside the object
+``dot_jobs``          ``/.agora/jobs``: the jobs as files
 ``xattrs``            the same as extended attributes
 ``attr``              what is true of a node before it is opened, as a value
 ``attributes``        the same for what was found at a path

@@ -26,6 +26,9 @@ Threads.  Every method may be called from any thread. ``_lock`` guards ``_jobs``
 leaf, and nothing is asked, written or told while it is held. Who changes a job is one: the asking thread, or the
 job's own.
 
+Invariant, run by ``_check`` at each release of ``_lock`` in tests: a job in ``_due`` is in ``_jobs``, goes on, and does
+so at the server.
+
 Failure.  A job that can not be kept on the disk is logged, and known until the mount ends.
 """
 
@@ -41,6 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from agorafs.cache.locks import InvariantLock
 from agorafs.client.records import Folder, Kind, RemoteRef
 from agorafs.client.task_records import TimelineItem, TimelineState
 from agorafs.clock import SYSTEM_CLOCK, Clock
@@ -140,8 +144,8 @@ class Jobs:
         # fixed
         self._store = JobStore(directory, max_jobs=max_jobs)
         self._max_jobs = max_jobs
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._lock = InvariantLock(self._check)
+        self._changed = self._lock.condition
         self._thread: threading.Thread | None = None
         # changing, guarded by _lock
         self._jobs: dict[int, Job] = {}  # those that were seen alive here, by number
@@ -156,7 +160,7 @@ class Jobs:
 
     def close(self) -> None:
         """Stop asking. What goes on at the server goes on; what is done here ends at its next word."""
-        with self._changed:
+        with self._lock:
             self._is_closing = True
             self._changed.notify_all()
         if self._thread is not None:
@@ -188,7 +192,7 @@ class Jobs:
             return Job(number, title, state, started_ns, timeline=item.id, target=target, project=project)
 
         job = self._new(make)
-        with self._changed:
+        with self._lock:
             first_s = 0.0 if item.state.is_over else _FIRST_PAUSE_S
             self._due[job.number] = _Due(self._clock.monotonic() + first_s, _FIRST_PAUSE_S, notify)
             self._changed.notify_all()
@@ -248,7 +252,7 @@ class Jobs:
         job = self.job(number)
         if job.state.is_over:
             return job
-        with self._changed:
+        with self._lock:
             # Another mount's job is not in the table: all that can be done is to look again later.
             self._changed.wait_for(lambda: self._is_closing or self._locked_has_ended(number), timeout_s)
         return self.job(number)
@@ -284,7 +288,7 @@ class Jobs:
             except Exception:
                 log.exception("following jobs failed")
                 pause_s = _LONGEST_WAIT_S
-            with self._changed:
+            with self._lock:
                 if self._is_closing:
                     return
                 self._changed.wait(pause_s)
@@ -307,7 +311,7 @@ class Jobs:
             return
         self._put(found)
         pause_s = min(due.pause_s * 1.5, longest_s)
-        with self._changed:
+        with self._lock:
             self._due[job.number] = _Due(self._clock.monotonic() + pause_s, pause_s, due.notify)
 
     def _updated(self, job: Job, item: TimelineItem) -> Job:
@@ -376,7 +380,7 @@ class Jobs:
                     tell(job)
                 except Exception:
                     log.exception("the end of job %d could not be told", job.number)
-        with self._changed:
+        with self._lock:
             self._jobs[job.number] = job
             self._due.pop(job.number, None)
             self._changed.notify_all()
@@ -406,11 +410,16 @@ class Jobs:
             if job.timeline is None:
                 job = self._ended(job, JobState.INTERRUPTED, "agorafs ended before the job did")
                 self._keep(job)
-            with self._changed:
+            with self._lock:
                 self._jobs[job.number] = job
                 if job.timeline is not None:
                     self._due[job.number] = _Due(self._clock.monotonic(), _FIRST_PAUSE_S)
                 self._changed.notify_all()
+
+    def _check(self) -> None:
+        for number in self._due:
+            job = self._jobs[number]
+            assert job.timeline is not None and not job.state.is_over, job
 
 
 def check_ended_well(job: Job) -> None:

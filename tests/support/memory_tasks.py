@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agorafs.client.records import RemoteRef
+from agorafs.client.records import Folder, RemoteRef
 from agorafs.client.task_records import Task, TimelineItem
 from agorafs.errors import NotFound
 from tests.support.memory_archive import MemoryArchive
@@ -63,6 +63,12 @@ class ChangingTasks(MemoryTasks):
     ) -> TimelineItem:
         self._change("run", task_id, target, dict(inputs), is_script)
         return TimelineItem.from_json({"id": 70 + len(self.changes), "data": {"state": 6}})
+
+    def timeline(self, item_id: int) -> TimelineItem:
+        return TimelineItem.from_json({"id": item_id, "data": {"state": 1}})
+
+    def result_folders(self, ref: RemoteRef) -> list[Folder]:
+        return []
 
     def _change(self, *what: Any) -> None:
         self.changes.append(what)

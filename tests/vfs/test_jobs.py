@@ -2,6 +2,7 @@
 
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Server:
     def __init__(self, *answers):
         self.answers = list(answers)
         self.calls = []
-        self.folders = []
+        self.folders: Any = []
 
     def timeline(self, number):
         self.calls.append(f"timeline {number}")
@@ -293,11 +294,13 @@ def test_numbers_are_never_given_again(mounts):
     assert mounts.make(Server(item(2))).start_timeline("run T", item(1), target=None).number == 7
 
 
-def test_the_oldest_jobs_that_are_over_are_forgotten_and_never_one_that_goes_on(mounts):
+def test_the_oldest_jobs_that_are_over_are_forgotten_and_never_one_that_goes_on(mounts, monkeypatch):
     server = Server(item(1))
     jobs = mounts.make(server, max_jobs=3)
     first = jobs.start_timeline("run T", item(1), target=None).number
-    server.timeline = lambda number: item(1) if number == 77 else item(2, number=number)
+    monkeypatch.setattr(
+        server, "timeline", lambda number: item(1) if number == 77 else item(2, number=number)
+    )
     for _ in range(6):
         jobs.start_timeline("run T", item(1, number=5), target=None)
         follow(jobs, mounts.clock, seconds=5)

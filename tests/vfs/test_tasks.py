@@ -60,7 +60,7 @@ class Bench:
         self.out = self.archive.add_folder("out", self.world.root)
         self.archive.add_item(self.world.root, "exam", self.exam.id, self.exam, is_link=True)
         self.jobs = Jobs(
-            directory / "jobs", self.tasks, self.archive, on_ended=lambda job: None, clock=self.world.clock
+            directory / "jobs", self.tasks, self.tasks, on_ended=lambda job: None, clock=self.world.clock
         )
         self.runner = TaskRunner(
             self.tasks,
