@@ -144,3 +144,22 @@ def test_a_verification_is_a_job_that_returns_what_is_missing():
     plan, known = asked(missing=missing)
     assert result_of(known, known["verify"]({"upload": 7})) == {"failed": missing, "failed_count": 1}
     assert plan.events == ["verify 7"]
+
+
+def test_a_task_is_run_in_the_background_and_its_job_can_be_asked_about():
+    plan, known = asked(running=[{"state": "finished"}])
+    request = {"task": "T", "path": "/projects/P", "arguments": {"n": 5}, "target": "out", "outside": "/home"}
+    job = result_of(known, known["run-task"](request))
+    assert plan.events == ['run T in /projects/P {"n": 5} target=out outside=/home']
+    assert known["job-status"]({"number": job["job"]})["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [{}, {"task": ""}, {"task": 5}, {"task": "T", "arguments": []}, {"task": "T", "target": 5}],
+)
+def test_a_run_that_is_not_said_properly_is_refused_at_once(request_fields):
+    plan, known = asked()
+    with pytest.raises(BadCommand):
+        known["run-task"](request_fields)
+    assert plan.events == []
