@@ -378,7 +378,7 @@ CHANGES = [
     ("chmod", (0o600,), ("ignore_change", "/d/x", "changing permissions")),
     ("chown", (0, 0), ("ignore_change", "/d/x", "changing the owner")),
     ("utimens", ((1, 2),), ("set_mtime", "/d/x", 2, None)),
-    ("setxattr", ("user.x", b"1", 0), ("set_xattr", "/d/x", "user.x")),
+    ("setxattr", ("user.x", b"1", 2), ("set_xattr", "/d/x", "user.x", b"1", 2)),
     ("removexattr", ("user.x",), ("remove_xattr", "/d/x", "user.x")),
 ]
 

@@ -269,7 +269,7 @@ class FileSystem:
     def getxattr(self, path: str, name: str) -> bytes:
         """Return the extended attribute *name* of *path*."""
         if xattrs.is_answered(name):
-            found = self._resolve(path)
+            found = self._described(path) if xattrs.is_annotation(name) else self._resolve(path)
             if isinstance(found, Node) and self._annotations is not None:
                 value = self._annotations.get(found, name, self._complaints.reason(path))
             else:
@@ -425,7 +425,7 @@ class FileSystem:
             return
         with self._explaining(path):
             for _ in range(_ATTEMPTS):
-                found = self._resolve(path)
+                found = self._described(path)
                 if isinstance(found, Node) and self._annotations is not None:
                     error = self._complaints.reason(path)
                     self._annotations.set(found, name, value, flags, error=error)
@@ -455,7 +455,7 @@ class FileSystem:
             return
         with self._explaining(path):
             for _ in range(_ATTEMPTS):
-                found = self._resolve(path)
+                found = self._described(path)
                 if isinstance(found, Node) and self._annotations is not None:
                     self._annotations.remove(found, name)
                     return
@@ -464,6 +464,11 @@ class FileSystem:
                 if self._say(found, functools.partial(said.without, name=name)):
                     return
             raise NotFound(f"{path} is gone")
+
+    def _described(self, path: str) -> Node | Local | Aside:
+        """Return what is described at *path*: also of a file that is open for writing, what is stored."""
+        found = self._resolve(path)
+        return (self._merged.stored(found) or found) if isinstance(found, Local) else found
 
     def _say(self, found: Local, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
         """Let *change* decide what is to be said of a local file; False if it is stored by now."""

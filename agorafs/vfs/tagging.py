@@ -97,7 +97,7 @@ class Tags:
             weigh=lambda value: len(value.by_ref or ()),
             clock=clock,
         )
-        # where there are no instances to be had
+        # what we have changed, and where there are no instances to be had
         self._single: ListingCache[RemoteRef, tuple[Tag, ...]] = ListingCache(
             lambda ref: Fetched(tuple(calls.tags_of(ref))),
             freshness=freshness,
@@ -110,6 +110,9 @@ class Tags:
 
     def labels(self, ref: RemoteRef, project: int | None) -> tuple[str, ...]:
         """Return the labels that *ref* has, in the order in which the tags were made."""
+        single = self._single.get_fresh(ref)
+        if single is not None:
+            return _labels(single)
         where = _where(ref, project)
         found = self._found(
             ref, where, self._definitions.load(_ALL), self._instances.load(where), self._instances.load
@@ -303,8 +306,7 @@ class Tags:
             lambda value: value.by_ref is not None and value.by_ref.get(ref, ()) != now(value),
             lambda value: replace(value, by_ref={**(value.by_ref or {}), ref: now(value)}),
         )
-        if self._single.get(ref) is not None:
-            self._single.put(ref, tuple(tags))
+        self._single.put(ref, tuple(tags))
 
     def _learn(self, tags: Sequence[Tag]) -> None:
         """Note definitions, some of which memory may not have."""

@@ -139,7 +139,7 @@ class Xattrs:
         sets = self._annotations.known_parameter_sets(ref)
         found = (name for one in sets or () for name in names_in(one.parameters))
         names += dict.fromkeys(PARAMETER_PREFIX + without_nul(name) for name in found)
-        return _fitting(names)
+        return fitting(names)
 
     def set(self, node: Node, name: str, value: bytes, flags: int = 0, *, error: str | None = None) -> None:
         """``setxattr``: give the attribute *name* of *node* a value.
@@ -285,7 +285,7 @@ def _described(node: Node, name: str) -> RemoteRef:
     return ref
 
 
-def _fitting(names: list[str]) -> list[str]:
+def fitting(names: list[str]) -> list[str]:
     """Return the first of *names* that the kernel takes as a list."""
     room = MAX_LIST_BYTES
     fitting = []
