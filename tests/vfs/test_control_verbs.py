@@ -382,7 +382,7 @@ def test_sync_says_so_when_nothing_waits_and_is_a_job_otherwise(bench):
         bench.say("sync")
 
 
-def test_paths_of_this_mount_need_not_exist_and_stay_in_it(bench):
+def test_paths_are_taken_as_they_are_written_and_stay_in_the_mount(bench):
     bench.say("refresh ../../../..")
     bench.say("refresh exams/gone")
     bench.say("retry")
