@@ -9,10 +9,11 @@ Threads.  No state of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from agorafs.cache.metadata import ListingCache
+from agorafs.client.annotations import Tag
 from agorafs.client.records import Crumb, Dataset, Exam, Folder, Kind, Project, RemoteRef, Series
 from agorafs.errors import NotFound
 from agorafs.tree.listing import Area, DirKey, Listing
@@ -21,9 +22,17 @@ from agorafs.tree.nodes import Node
 log = logging.getLogger(__name__)
 
 
+class TagDefinitions(Protocol):
+    """``client.annotations``, as far as it tells which tags there are."""
+
+    def tags(self) -> Sequence[Tag]: ...
+
+
 class Places(Protocol):
     """What locating asks of the archive."""
 
+    @property
+    def annotations(self) -> TagDefinitions: ...
     def folder_breadcrumb(self, folder_id: int) -> list[Crumb]: ...
     def exam(self, exam_id: int) -> Exam: ...
     def series(self, series_id: int) -> Series: ...
@@ -74,6 +83,8 @@ class Locator:
             if dataset.exam is not None:
                 return self._locate_in(self.locate(RemoteRef(Kind.EXAM, dataset.exam)), ref)
             return self._locate_in_folders(self._archive.dataset_folders(ref.id), ref)
+        if ref.kind is Kind.TAG:
+            return self._locate_tag(ref)
         raise NotFound(f"a {ref.kind.value} can not be found by its id")
 
     def _locate_in(self, directory: tuple[str, ...], ref: RemoteRef) -> tuple[str, ...]:
@@ -115,6 +126,18 @@ class Locator:
                     path = self._locate_in(path, RemoteRef(Kind.FOLDER, crumb.folder))
                 return path
         raise NotFound(f"folder {folder_id} lies in no project that you can see")
+
+    def _locate_tag(self, ref: RemoteRef) -> tuple[str, ...]:
+        """Return the path of a tag: in its project; else among all tags, where one directory shows all of a label."""
+        tags = {tag.id: tag for tag in self._archive.annotations.tags()}
+        tag = tags.get(ref.id)
+        if tag is None:
+            raise NotFound(f"there is no tag {ref.id} that you can see")
+        if tag.project is not None:
+            project = self.locate(RemoteRef(Kind.PROJECT, tag.project))
+            return self._locate_in((*project, "tags"), ref)
+        first = min(one.id for one in tags.values() if one.label == tag.label)
+        return self._locate_in(("tags",), RemoteRef(Kind.TAG, first))
 
     def _locate_in_folders(self, folders: Iterable[Folder], ref: RemoteRef) -> tuple[str, ...]:
         """Return the path in the folder that holds *ref* itself; *folders* also has those that link to it."""

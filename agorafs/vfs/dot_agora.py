@@ -33,7 +33,9 @@ from agorafs.vfs.aside import Aside, Held, Part, directory, inode_below
 from agorafs.vfs.dot_uploads import Directory, DotUploads
 from agorafs.vfs.import_template import template, vendor_name
 
-BY_ID_KINDS = (Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT)
+BY_ID_KINDS = (
+    Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT, Kind.TAG,
+)  # fmt: skip
 
 _ABOUT = ("info.json", "path")
 _IMPORT = "import.json"

@@ -105,6 +105,18 @@ def test_over_all_projects_the_tags_of_one_label_are_one_directory(tree, archive
     assert sorted(names(tree, "/tags/good")) == sorted([exams[0].name, exams[1].name, "Ann"])
 
 
+def test_a_tag_is_located_by_its_id_in_its_project_and_one_of_nobodys_project_under_its_label(tree, archive):
+    project, other = archive.add_project("P"), archive.add_project("Q")
+    in_project = archive.annotations.add_tag("good", project.id)
+    elsewhere = archive.annotations.add_tag("good", other.id)
+    of_user = archive.annotations.add_tag("good")
+    tags = [in_project, elsewhere, of_user]
+    found = [tree.locate(RemoteRef(Kind.TAG, tag.id)) for tag in tags]
+    assert found == [("projects", "P", "tags", "good"), ("projects", "Q", "tags", "good"), ("tags", "good")]
+    with pytest.raises(NotFound, match="no tag 4711"):
+        tree.locate(RemoteRef(Kind.TAG, 4711))
+
+
 def test_a_tag_shows_objects_of_every_kind_as_links_that_lead_to_them(tree, archive):
     project = archive.add_project("P")
     tag = archive.annotations.add_tag("good", project.id)
