@@ -3,7 +3,7 @@
 The module of a command has ``add_arguments(parser)`` and ``run(arguments) -> ExitStatus``; its docstring's first
 paragraph is what ``--help`` says of it. ``cli`` imports only the one that is asked for, and turns what it raises
 into one line and an exit status. Shared: ``places`` (which mount a path is on), ``drain`` (waiting for uploads),
-``progress`` (bars and sizes), ``server_options`` and ``upload_files``.
+``progress`` (bars and sizes), ``asking`` (what takes longer than one answer), ``server_options`` and ``upload_files``.
 """
 
 from __future__ import annotations

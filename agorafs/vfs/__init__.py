@@ -17,6 +17,7 @@
 ``aside``             files and directories that the archive does not have, as values
 ``virtual``           such files that act when they are written
 ``dot_agora``         ``.agora``: what an object is, in words, beside the object
+``control``           ``.agora/control``: commands in words, for what files have no words for
 ``dot_jobs``          ``/.agora/jobs``: the jobs as files
 ``xattrs``            the same as extended attributes
 ``attr``              what is true of a node before it is opened, as a value
