@@ -188,6 +188,14 @@ class Annotations:
         """Return them if memory knows them well enough, or None. Never waits."""
         return self._parameters.known_sets(ref)
 
+    def parameter(self, ref: RemoteRef, text: str) -> Any:
+        """Return the value of a parameter, given by its name or as ``<set>/<name>``.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._parameters.value(ref, text)
+
     def set_parameter(self, ref: RemoteRef, name: str, value: object, *, set_name: str | None = None) -> None:
         """Give a parameter a value; without *set_name* where it is, or else in a set of the user's own.
 

@@ -44,7 +44,7 @@ from agorafs.errors import (
     StaleLookup,
 )
 from agorafs.tree.listing import Area, DirKey, Special
-from agorafs.tree.names import DOT_AGORA
+from agorafs.tree.names import DOT_AGORA, is_probed
 from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import said, xattrs
 from agorafs.vfs.aside import NOBODY, Aside, Caller
@@ -64,18 +64,8 @@ from agorafs.vfs.views.view import View
 from agorafs.vfs.whiteouts import Whiteouts
 from agorafs.vfs.xattrs import Xattrs
 
-# Names that file managers, indexers and version control look for in every directory. They exist only if a
-# listing in memory says so; nobody's looking is worth a request, or a wait for a fresh listing.
-PROBED_NAMES = frozenset(
-    {
-        ".Trash", ".Trashes", ".hidden", ".directory", ".sh_thumbnails", ".xdg-volume-info", ".nomedia",
-        ".trackerignore", ".metadata_never_index", ".DS_Store", ".localized", ".git", ".hg", ".svn", ".bzr",
-        "autorun.inf", "AUTORUN.INF", "desktop.ini", "Desktop.ini", "Thumbs.db", "layout_config.json",
-    }
-)  # fmt: skip
 # How often a place is looked at again that was stored while something was to be made there.
 _ATTEMPTS = 3
-PROBED_PREFIXES = (".Trash-", "._", ".goutputstream-", ".fuse_hidden", ".nfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +254,7 @@ class FileSystem:
             return []
         if isinstance(found, Node) and self._annotations is not None:
             return self._annotations.names(found, self._complaints.reason(path))
-        return list(self._xattrs(path, found))
+        return xattrs.fitting(list(self._xattrs(path, found)))
 
     def getxattr(self, path: str, name: str) -> bytes:
         """Return the extended attribute *name* of *path*."""
@@ -635,7 +625,7 @@ class FileSystem:
         return path.endswith(f"/{DOT_AGORA}/control")
 
     def _resolve_plain(self, path: str, parts: list[str]) -> Node | Local:
-        if parts and _is_probed(parts[-1]) and self._merged.is_known_missing(parts):
+        if parts and is_probed(parts[-1]) and self._merged.is_known_missing(parts):
             raise NotFound(f"{path} does not exist")
         return self._merged.resolve(parts)
 
@@ -662,7 +652,3 @@ class FileSystem:
 def _parts(path: str) -> list[str]:
     """Return the names of *path* from the root down."""
     return [part for part in path.split("/") if part]
-
-
-def _is_probed(name: str) -> bool:
-    return name in PROBED_NAMES or name.startswith(PROBED_PREFIXES)

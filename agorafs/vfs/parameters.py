@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.annotations import ParameterSet
@@ -39,6 +39,13 @@ class ParameterCalls(Protocol):
     def delete_parameter_set(self, set_id: int) -> None: ...
 
 
+class _Known(NamedTuple):
+    """The sets of one object, and the values by all texts that ``find`` knows."""
+
+    sets: tuple[ParameterSet, ...]
+    by_text: Mapping[str, Any]
+
+
 class Parameters:
     """See the module docstring."""
 
@@ -47,21 +54,30 @@ class Parameters:
     ) -> None:
         self._calls = calls
         self._turns = turns
-        self._sets: ListingCache[RemoteRef, tuple[ParameterSet, ...]] = ListingCache(
-            lambda ref: Fetched(tuple(calls.parameter_sets(ref))),
+        self._sets: ListingCache[RemoteRef, _Known] = ListingCache(
+            lambda ref: Fetched(_known(tuple(calls.parameter_sets(ref)))),
             freshness=freshness,
             max_weight=max_kept,
-            weigh=lambda sets: sum(len(one.parameters) for one in sets),
+            weigh=lambda known: len(known.by_text),
             clock=clock,
         )
 
     def sets(self, ref: RemoteRef) -> tuple[ParameterSet, ...]:
         """Return all sets of *ref* with their parameters."""
-        return self._sets.load(ref)
+        return self._sets.load(ref).sets
+
+    def value(self, ref: RemoteRef, text: str) -> Any:
+        """Return the value of the parameter that *text* means (see ``find``).
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._sets.load(ref).by_text[text]
 
     def known_sets(self, ref: RemoteRef) -> tuple[ParameterSet, ...] | None:
         """Return them if memory knows them well enough, or None. Never waits."""
-        return self._sets.get_fresh(ref)
+        known = self._sets.get_fresh(ref)
+        return None if known is None else known.sets
 
     def set_value(self, ref: RemoteRef, text: str, value: object, *, set_name: str | None = None) -> None:
         """Give the parameter *text* of *ref* (see ``find``) the value *value*.
@@ -82,7 +98,7 @@ class Parameters:
             set_name, name = find(sets, text)
             one = _holder(sets, name, set_name)
             if one is not None and values.value_text(values.value_in(one.parameters, name)) == value_text:
-                self._sets.put(ref, sets)
+                self._put(ref, sets)
             else:
                 self._set(ref, sets, set_name, name, values.value_of(value_text))
 
@@ -157,7 +173,7 @@ class Parameters:
             _check_writable(one)
             with self._doubting(ref):
                 self._calls.delete_parameter_set(one.id)
-            self._sets.put(ref, tuple(other for other in sets if other is not one))
+            self._put(ref, tuple(other for other in sets if other is not one))
 
     def forget(self, ref: RemoteRef) -> None:
         """Forget what was learnt of *ref*."""
@@ -200,7 +216,7 @@ class Parameters:
     ) -> None:
         with self._doubting(ref):
             head = self._calls.add_parameter_set(ref, name, parameters)
-        self._sets.put(ref, (*sets, replace(head, is_read_only=False, parameters=tuple(parameters))))
+        self._put(ref, (*sets, replace(head, is_read_only=False, parameters=tuple(parameters))))
 
     def _replace(
         self,
@@ -212,7 +228,10 @@ class Parameters:
         with self._doubting(ref):
             self._calls.replace_parameters(one.id, one.name, parameters)
         changed = replace(one, parameters=tuple(parameters))
-        self._sets.put(ref, tuple(changed if other is one else other for other in sets))
+        self._put(ref, tuple(changed if other is one else other for other in sets))
+
+    def _put(self, ref: RemoteRef, sets: tuple[ParameterSet, ...]) -> None:
+        self._sets.put(ref, _known(sets))
 
     @contextlib.contextmanager
     def _doubting(self, ref: RemoteRef) -> Iterator[None]:
@@ -241,17 +260,17 @@ def _meant(sets: Sequence[ParameterSet], text: str, set_name: str | None) -> tup
     return find(sets, text) if set_name is None else (set_name, text)
 
 
-def value(sets: Sequence[ParameterSet], text: str) -> Any:
-    """Return the value of the parameter that *text* means (see ``find``).
-
-    Raises:
-        KeyError: There is none.
-    """
-    set_name, name = find(sets, text)
-    one = _holder(sets, name, set_name)
-    if one is None:
-        raise KeyError(text)
-    return values.value_in(one.parameters, name)
+def _known(sets: tuple[ParameterSet, ...]) -> _Known:
+    """Look every parameter up once: an object may have thousands, and each is asked for by its name."""
+    plain: dict[str, Any] = {}
+    of_set: dict[str, Any] = {}
+    for one in sets:
+        for parameter in one.parameters:
+            name = parameter.get("Name")
+            if isinstance(name, str) and name:
+                plain.setdefault(values.without_nul(name), parameter.get("Value"))
+                of_set.setdefault(f"{one.name}/{name}", parameter.get("Value"))
+    return _Known(sets, {**of_set, **plain})
 
 
 def difference(first: Sequence[ParameterSet], second: Sequence[ParameterSet]) -> dict[str, Any]:

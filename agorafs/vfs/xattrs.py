@@ -45,7 +45,6 @@ from agorafs.errors import (
 )
 from agorafs.tree.listing import DirKey
 from agorafs.tree.tree import Node
-from agorafs.vfs import parameters
 from agorafs.vfs.annotations import (
     MAX_RATING,
     Annotations,
@@ -120,7 +119,7 @@ class Xattrs:
         if name == BALOO_RATING:
             return str(2 * self._annotations.rating(ref))
         try:
-            value = parameters.value(self._annotations.parameter_sets(ref), name[len(PARAMETER_PREFIX) :])
+            value = self._annotations.parameter(ref, name[len(PARAMETER_PREFIX) :])
         except KeyError:
             return None
         return value_text(value)

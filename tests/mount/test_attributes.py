@@ -144,6 +144,24 @@ def test_copies_carry_tags_rating_and_parameters_along(place, file, program):
     assert said_of(place, file_of_others).tags == []
 
 
+def test_three_thousand_parameters_are_listed_as_far_as_the_kernel_lets_them_and_read_each(place, file):
+    values = {f"EX_ACQ_parameter_with_a_long_name_{number}": number for number in range(3000)}
+    with connected(place.drive.server) as agora:
+        agora.get_dataset(int(get(file, "user.agora.id"))).set_parameters(values)
+    for name, value in values.items():
+        assert get(file, f"user.agora.param.{name}") == str(value)
+    listed = [name for name in os.listxattr(file) if name.startswith("user.agora.param.")]
+    assert 1000 < len(listed) < 3000
+    assert "user.agora.type" in os.listxattr(file)
+    copy = file.with_name("described.txt")
+    run("cp", "--preserve=xattr", file, copy)
+    assert {name for name in os.listxattr(copy) if ".param." in name} == set(listed)
+    place.sync()
+    assert said_of(place, copy).parameters == {
+        name: value for name, value in values.items() if f"user.agora.param.{name}" in listed
+    }
+
+
 def test_what_is_said_of_a_file_on_its_way_arrives_with_it(place):
     file = place.path / "new.txt"
     file.write_bytes(b"new")
