@@ -320,6 +320,12 @@ def test_tasks_are_exported_as_what_is_imported(bench):
     assert bench.changed() == []
 
 
+def test_in_no_project_the_tasks_of_all_are_exported(bench):
+    bench.tasks.returns["project_tasks"] = [bench.task]
+    assert len(json.loads(bench.say("export-tasks", ()))) == 2
+    assert len(json.loads(bench.say("export-tasks Q", ()))) == 1
+
+
 def test_tasks_are_copied_moved_and_deleted(bench):
     bench.say("copy-task Recon /projects/Q")
     bench.say("move-task Recon Q")
@@ -421,6 +427,17 @@ def test_searches_imports_jobs_and_workbooks_are_answered(bench):
     assert created.startswith("exploring.create_workbook") and f"'dataset': {bench.dataset.id}" in created
     assert updated == "exploring.update_workbook 5 mask={'mMasks': []}"
     assert looked == looked_again == f"exploring.workbooks {bench.dataset.id}"
+
+
+def test_a_workbook_for_cardiac_mr_has_the_buttons_of_one(bench):
+    bench.exploring.returns["create_workbook"] = {"id": 5}
+    bench.say("create-workbook folders/a.dat")
+    bench.say("create-workbook folders/a.dat is-cardiac=1")
+    bench.say('{"command": "create-workbook", "dataset": "folders/a.dat", "workbook": {"mask_tab": false}}')
+    plain, cardiac, changed = (call for call in bench.changed() if "create_workbook" in call)
+    assert "'2D ROI'" in plain and "'cmr_tab': False" in plain
+    assert "'LV EpiCard'" in cardiac and "'cmr_tab': True" in cardiac
+    assert "'mask_tab': False" in changed and "'mask_tab': True" in plain
 
 
 # -- what is refused ---------------------------------------------------------------------------------------

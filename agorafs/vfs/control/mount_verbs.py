@@ -23,6 +23,7 @@ from agorafs.vfs.control.object_verbs import job_outcome
 from agorafs.vfs.control.services import Request, ref
 from agorafs.vfs.control.verb import Argument, Arguments, Outcome, Takes, Verb
 from agorafs.vfs.jobs import Progress
+from agorafs.vfs.workbooks import new_workbook
 
 _SYNC_PAUSE_S = 1.0
 _MAX_NAMED = 20
@@ -199,9 +200,9 @@ def _create_workbook(request: Request, arguments: Arguments) -> Outcome:
         raise BadCommand("a workbook is an object")
     node = request.find(arguments.text("dataset"), Kind.DATASET)
     check_may_annotate(node)
-    name = arguments.text("name", "Workbook")
-    body = {**_EMPTY_WORKBOOK, "name": name, **(body or {}), "dataset": ref(node).id}
-    made = request.services.exploring.create_workbook(body)
+    number = ref(node).id
+    empty = new_workbook(number, arguments.text("name"), is_cardiac=arguments.flag("is-cardiac"))
+    made = request.services.exploring.create_workbook({**empty, **(body or {}), "dataset": number})
     return Outcome(f"created workbook {made.get('id')} of {node.path}", {"workbook": made.get("id")})
 
 
@@ -216,18 +217,6 @@ def _update_workbook(request: Request, arguments: Arguments) -> Outcome:
         raise NotFound(f"{node.path} has no workbook {number}")
     request.services.exploring.update_workbook(number, **parts)
     return Outcome(f"updated workbook {number} of {node.path}", {"workbook": number})
-
-
-# As the vendor's connector makes one.
-_EMPTY_WORKBOOK: dict[str, Any] = {
-    "locked": False,
-    "contour_tab": True,
-    "mask_tab": True,
-    "statistics_tab": True,
-    "cmr_tab": False,
-    "contour": {"id": None, "contourGroups": [], "landmarkGroups": [], "objectButtons": []},
-    "mask": {"id": None, "mMasks": [], "selectedMask": None},
-}
 
 
 # -- help --------------------------------------------------------------------------------------------
@@ -309,6 +298,7 @@ VERBS = (
         (
             _DATASET,
             Argument("name", "a name", is_required=False),
+            Argument("is-cardiac", "with the buttons of cardiac MR", Takes.FLAG, is_required=False),
             Argument("workbook", "more of it", Takes.DATA, is_required=False),
         ),
     ),

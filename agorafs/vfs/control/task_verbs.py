@@ -27,10 +27,22 @@ def _run(request: Request, arguments: Arguments) -> Outcome:
 
 
 def _export_tasks(request: Request, arguments: Arguments) -> Outcome:
-    project = request.project(arguments.text("project"))
     tasks = request.services.tasks
-    exported = [tasks.export(task.id, is_script=task.is_script) for task in tasks.project_tasks(project.id)]
+    exported = [
+        tasks.export(task.id, is_script=task.is_script)
+        for project in _projects(request, arguments.text("project"))
+        for task in tasks.project_tasks(project.id)
+    ]
     return Outcome(json.dumps(exported, indent=2, ensure_ascii=False), {"tasks": exported})
+
+
+def _projects(request: Request, text: str) -> list[Project]:
+    """Return the project that *text* means; without it that of the directory, in no project all that there are."""
+    tree = request.services.tree
+    if text or tree.resolve(request.directory[:2]).project is not None:
+        return [request.project(text)]
+    records = [node.entry.record for node in tree.children(tree.resolve(["projects"]))]
+    return [record for record in records if isinstance(record, Project)]
 
 
 def _import_tasks(request: Request, arguments: Arguments) -> Outcome:
@@ -128,7 +140,8 @@ VERBS = (
         _run, (_TASK, Argument("inputs", "inputs by their names, and target", Takes.MAP, is_required=False)),
     ),
     Verb(
-        "export-tasks", "show all tasks of the project, for import-tasks", "export-tasks", _export_tasks, (_PROJECT,),
+        "export-tasks", "show all tasks of the project, in no project those of all, for import-tasks", "export-tasks",
+        _export_tasks, (_PROJECT,),
         changes=False,
     ),
     Verb(
