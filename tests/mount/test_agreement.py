@@ -19,7 +19,7 @@ from typing import Any
 
 import gtagora
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.connector import connected
@@ -58,6 +58,7 @@ class Parties:
     def on_server(self, kind: str) -> dict[str, object]:
         """Return what the connector reads."""
         one = self.object(kind)
+        rating = one.get_rating()
         parameters = {
             parameter["Name"]: parameter["Value"]
             for one_set in one.get_parametersets()
@@ -65,7 +66,7 @@ class Parties:
         }
         return {
             "tags": sorted(tag.label for tag in one.get_tags()),
-            "rating": str(one.get_rating() or 0),
+            "rating": str(rating.value if rating is not None else 0),
             "parameters": {name: str(parameters[name]) for name in PARAMETERS if name in parameters},
             "locked": str(int(bool(one.locked))) if kind == "exam" else "0",
         }
@@ -226,11 +227,16 @@ def parties(demo_data, tmp_path_factory) -> Iterator[Parties]:
         }
         yield Parties((mounts[0], mounts[1]), agora, server, ids)
         for mount in mounts:
-            assert "Traceback" not in mount.log()
+            assert "Traceback" not in mount.log(), mount.log()
 
 
 @settings(
-    max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
 )
 @given(steps=st.lists(st.one_of(step, step, step, lock_step), min_size=12, max_size=25))
 def test_all_agree_with_the_server_after_changes_from_everywhere(parties, steps):
@@ -240,7 +246,12 @@ def test_all_agree_with_the_server_after_changes_from_everywhere(parties, steps)
 
 
 @settings(
-    max_examples=4, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
 )
 @given(data=st.data())
 def test_all_agree_with_the_server_after_changes_at_the_same_moment(parties, data):
