@@ -32,6 +32,7 @@ from agorafs.tree.tree import Node, Tree
 from agorafs.vfs.aside import Aside, Held, Part, directory, inode_below
 from agorafs.vfs.dot_uploads import Directory, DotUploads
 from agorafs.vfs.import_template import template, vendor_name
+from agorafs.vfs.objects import ref_of
 
 BY_ID_KINDS = (
     Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT, Kind.TAG,
@@ -209,7 +210,7 @@ class DotAgora:
         return node
 
     def _info(self, node: Node) -> bytes:
-        ref = node.entry.ref
+        ref = ref_of(node)
         if ref is None and node.project is not None:
             ref = RemoteRef(Kind.PROJECT, node.project.id)
         about: dict[str, Any] = {} if ref is None else dict(self._descriptions.load(ref))

@@ -43,7 +43,7 @@ from agorafs.errors import (
     NotPermitted,
     NotSupported,
 )
-from agorafs.tree.listing import DirKey
+from agorafs.tree.listing import Area, DirKey
 from agorafs.tree.tree import Node
 from agorafs.vfs.annotations import (
     MAX_RATING,
@@ -309,7 +309,9 @@ def attributes(node: Node, error: str | None) -> dict[str, str]:
         values["id"] = entry.ref.id
         values["locked"] = int(entry.locked)
     elif isinstance(entry.target, DirKey):
-        values["type"] = entry.target.area.value
+        # A directory of a dataset's own files is no further dataset: whoever counts them counts this one once.
+        area = entry.target.area
+        values["type"] = "directory" if area is Area.DATASET else area.value
     if node.project is not None:
         values["project"] = node.project.id
     if isinstance(record, (Exam, Series)):

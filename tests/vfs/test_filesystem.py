@@ -493,6 +493,21 @@ def test_info_json_holds_every_field_that_the_server_gives(filesystem, archive, 
     assert json.loads(read_all(filesystem, "/.agora/info.json")) == {}
 
 
+def test_a_directory_inside_a_dataset_is_told_from_datasets_and_described_as_part_of_its_own(
+    filesystem, archive, project
+):
+    """Its type was "dataset", so that whoever counted datasets counted it, and its info.json was the project's."""
+    dataset = archive.add_dataset({"dir/a": b"1", "dir/b": b"2"}, folder=project.root_folder, name="D")
+    place = f"/projects/P/folders/{dataset.name}"
+    assert filesystem.getxattr(place, "user.agora.type") == b"dataset"
+    assert filesystem.getxattr(f"{place}/dir", "user.agora.type") == b"directory"
+    for here in (place, f"{place}/dir"):
+        archive.calls.clear()
+        read_all(filesystem, f"{here}/.agora/info.json")
+        assert f"describe dataset {dataset.id}" in archive.calls
+        filesystem.refresh(None)
+
+
 def test_dot_agora_is_listed_although_the_server_is_away(filesystem, archive, project):
     filesystem.readdir("/projects/P/folders")
     archive.fail_with = RemoteUnavailable("away")
