@@ -261,7 +261,7 @@ class Delivery:
             if upload.transfer is not None:
                 uploads[upload.transfer].append(upload)
         total = sum(transfer.size for transfer in transfers)
-        sent = sum(map(_acknowledged_bytes, transfers))
+        sent = sum(transfer.acknowledged_bytes for transfer in transfers)
         self._hub.note_progress(batch.id, sent, total)
 
         def acknowledged(size: int) -> None:
@@ -417,13 +417,6 @@ class Delivery:
         except _RefusedForGood as refusal:
             assert isinstance(refusal.__cause__, AgoraFSError)
             raise refusal.__cause__ from None
-
-
-def _acknowledged_bytes(transfer: Transfer) -> int:
-    sent = len(transfer.done) * transfer.chunk_bytes
-    if transfer.chunks in transfer.done:
-        sent -= transfer.chunks * transfer.chunk_bytes - transfer.size  # the last is shorter
-    return sent
 
 
 def _is_refusal(error: AgoraFSError) -> bool:

@@ -85,7 +85,7 @@ class Store:
         self.asides: dict[int, LocalNode] = {}  # stored files that were renamed away, by dataset
         self.stored: dict[tuple[Kind, int], tuple[str, StoredAs]] = {}
         self.waiting: dict[int, str] = {}  # why a batch makes no progress
-        self.progress: dict[int, tuple[int, int]] = {}
+        self.progress: dict[int, tuple[int, int]] = {}  # bytes sent and to be sent, by batch
         self.undurable: dict[int, LocalNode] = {}
         # where anchors were when they were written to
         self.paths: LRUCache[Anchor, str] = LRUCache(_MAX_PATHS)
@@ -344,6 +344,10 @@ class Store:
                         maker.is_frozen = True  # what is sent of it is another content
                 for node_id in self.journal.consumed(batch.id):
                     self.consumed[node_id] = batch.id
+                transfers = self.journal.transfers(batch.id)
+                if transfers:
+                    sent = sum(transfer.acknowledged_bytes for transfer in transfers)
+                    self.progress[batch.id] = sent, sum(transfer.size for transfer in transfers)
             for row_stored in self.journal.stored():
                 as_ = StoredAs(row_stored.ino, row_stored.mtime_ns, row_stored.token)
                 self.stored[row_stored.kind, row_stored.id] = (row_stored.sha1, as_)

@@ -157,6 +157,14 @@ class Transfer:
         """How many chunks there are; an empty file has one, of no bytes."""
         return max(1, -(-self.size // self.chunk_bytes))
 
+    @property
+    def acknowledged_bytes(self) -> int:
+        """How many bytes the server has acknowledged; the last chunk is shorter than the others."""
+        sent = len(self.done) * self.chunk_bytes
+        if self.chunks in self.done:
+            sent -= self.chunks * self.chunk_bytes - self.size
+        return sent
+
 
 class PlannedTransfer(NamedTuple):
     """A transfer before it is in the journal; ``uploads`` are the ids of the uploads that it carries."""

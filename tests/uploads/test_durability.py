@@ -8,7 +8,7 @@ import pytest
 
 from agorafs.errors import UsageError
 from agorafs.uploads.recovery import HELD_BACK, left_behind, open_home
-from agorafs.uploads.values import NodeState
+from agorafs.uploads.values import BatchState, NodeState, PlannedTransfer
 from tests.uploads.local import FOLDER, LIMITS, CutDisk, Local, read_all
 
 
@@ -26,6 +26,25 @@ def test_what_was_closed_survives_the_death_of_the_process(local):
     assert (local.read(again), again.ino, again.mtime_ns) == (b"bytes", node.ino, 42)
     local.fall_quiet()
     assert local.batch_targets() == [["tree/a"]]
+
+
+def test_how_much_of_a_batch_was_sent_is_known_after_a_restart_whatever_its_state(local):
+    local.write(FOLDER, "a", b"0123456789")
+    local.fall_quiet()
+    (batch,) = local.journal.batches()
+    (upload,) = local.journal.uploads(batch.id)
+    (transfer,) = local.journal.begin_upload(
+        batch.id, 5, [PlannedTransfer("a", 10, 4, is_package=False, uploads=(upload.id,))]
+    )
+    for number, sent in [(1, 4), (3, 6), (2, 10)]:
+        local.journal.note_chunk(transfer.id, number)
+        local.restart()
+        (batch,) = local.journal.batches()
+        about = local.report.batch_status(batch)
+        assert (about["sent_bytes"], about["total_bytes"]) == (sent, 10)
+    local.journal.set_state(batch.id, BatchState.IMPORTING)
+    local.restart()
+    assert local.report.traffic() == (10, "")
 
 
 def test_what_was_being_written_is_kept_and_not_sent_by_itself(local):
