@@ -81,7 +81,7 @@ def _build(base: Foundation, on_failure: contextlib.ExitStack) -> Stack:
         DotControl(lambda: desk),
         DotInfo(client, status=status, freshness=base.freshness, clock=clock),
         DotWorkbooks(client.exploring, freshness=base.freshness, clock=clock),
-        DotAnnotations(working.annotations),
+        DotAnnotations(working.annotations, announce=working.announcer.announce),
         DotLinks(base.tree, client, freshness=base.freshness, clock=clock),
     ]
     dot_agora = DotAgora(

@@ -14,7 +14,7 @@ Requests.  Those of ``annotations``, whose answers are kept for the listings' ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from agorafs.client.annotations import ParameterSet
 from agorafs.client.records import RemoteRef
@@ -45,8 +45,12 @@ from agorafs.vfs.xattrs import locked_of, stars_of
 class DotAnnotations(aside.Part):
     """See the module docstring. No state of its own."""
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(
+        self, annotations: Annotations, *, announce: Callable[[Iterable[str]], None] = lambda paths: None
+    ) -> None:
+        """*announce* lets the kernel ask again about paths, soon, from another thread."""
         self._annotations = annotations
+        self._announce = announce
 
     def names(self, node: Node, *, is_root: bool) -> Names:
         """Return what there is beside *node*; no request."""
@@ -144,6 +148,7 @@ class DotAnnotations(aside.Part):
         wanted = locked_of(_text(said))
         check_may_lock(node)
         self._annotations.set_locked(ref, wanted)
+        self._announce([node.path])  # its write bits: the kernel has seen a change of the file alone
 
     def _writer(self, node: Node, ref: RemoteRef, name: str, set_id: int | None) -> Callable[[bytes], None]:
         def write(said: bytes) -> None:

@@ -19,7 +19,8 @@ class Files:
 
     def __init__(self, world: AnnotatedWorld) -> None:
         self.world = world
-        self.part = DotAnnotations(world.annotations)
+        self.announced: list[str] = []
+        self.part = DotAnnotations(world.annotations, announce=self.announced.extend)
 
     def find(self, path, *rest):
         return self.part.resolve(self.world.node(path), rest, is_root=False)
@@ -142,6 +143,12 @@ def test_an_exam_is_locked_by_writing_1_and_others_can_not_be(files):
     assert files.world.server.locked == {files.world.refs[EXAM].id: True}
     with pytest.raises(NotPermitted):
         files.write(FILE, "locked", content="1\n")
+
+
+def test_the_kernel_is_told_of_write_bits_that_a_lock_has_changed(files):
+    """It had kept them for a second: all that it has seen is a change of the file that was written."""
+    files.write(EXAM, "locked", content="1\n")
+    assert files.announced == [EXAM]
 
 
 def test_what_role_and_lock_forbid_is_refused_before_the_server_is_asked(make_files):
