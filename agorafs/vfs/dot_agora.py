@@ -40,6 +40,8 @@ BY_ID_KINDS = (
 
 _ABOUT = ("info.json", "path")
 _IMPORT = "import.json"
+# Directories that may show less than the archive has there, and say what in their ``info.json``.
+_INCOMPLETE = frozenset({Area.FOLDER, Area.TAGS, Area.TAG, Area.FOUND, Area.TASKS, Area.TRASH})
 
 
 class DotAgora:
@@ -215,7 +217,7 @@ class DotAgora:
             ref = RemoteRef(Kind.PROJECT, node.project.id)
         about: dict[str, Any] = {} if ref is None else dict(self._descriptions.load(ref))
         target = node.entry.target
-        if isinstance(target, DirKey) and target.area is Area.FOLDER:
+        if isinstance(target, DirKey) and target.area in _INCOMPLETE:
             not_shown = self._tree.listing(node).not_shown
             if not_shown:
                 about["agorafs_not_shown"] = list(not_shown)

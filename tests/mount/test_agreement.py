@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,7 +48,8 @@ class Parties:
     def path(self, mount: int, kind: str) -> Path:
         return self.mounts[mount].path / ".agora" / "by-id" / kind / str(self.ids[kind])
 
-    def object(self, kind: str) -> Any:
+    def known(self, kind: str) -> Any:
+        """Return the object as the connector has it now."""
         get = {
             "exam": self.agora.get_exam,
             "series": self.agora.get_series,
@@ -57,7 +60,7 @@ class Parties:
 
     def on_server(self, kind: str) -> dict[str, object]:
         """Return what the connector reads."""
-        one = self.object(kind)
+        one = self.known(kind)
         rating = one.get_rating()
         parameters = {
             parameter["Name"]: parameter["Value"]
@@ -130,7 +133,7 @@ def by_control_file(parties: Parties, mount: int, kind: str, what: str, value: s
 
 def by_connector(parties: Parties, mount: int, kind: str, what: str, value: str) -> None:
     """*mount* is not asked. The connector prints refusals instead of raising most of them."""
-    one = parties.object(kind)
+    one = parties.known(kind)
     if what in ("tag", "tags"):
         label = value.split(",")[0]
         tags = [tag for tag in parties.agora.get_tags() if tag.label == label]
@@ -189,6 +192,10 @@ def carry_out(parties: Parties, chosen: Any) -> None:
         assert error.errno in REFUSED, (chosen, error)
 
 
+def agrees(parties: Parties, mount: int, kind: str, expected: object) -> bool:
+    return parties.on_mount(mount, kind) == expected
+
+
 def assert_agreement(parties: Parties) -> None:
     expected = {kind: parties.on_server(kind) for kind in KINDS}
     for mount in (0, 1):
@@ -200,8 +207,6 @@ def assert_agreement(parties: Parties) -> None:
 
 @pytest.fixture(scope="module")
 def parties(demo_data, tmp_path_factory) -> Iterator[Parties]:
-    import shutil
-
     home = Path(tmp_path_factory.mktemp("agreement"))
     shutil.copytree(demo_data, home / "data")
     with contextlib.ExitStack() as stack:

@@ -40,7 +40,7 @@ class Server(MemoryArchive):
         self.ratings: dict[int, int] = {}
         self.sets: dict[int, list[ParameterSet]] = {}
 
-    def _asked(self, call: str, *arguments: int) -> None:
+    def _asked(self, call: str, *arguments: object) -> None:
         super()._asked(call, *arguments)
         if call in self.refuse:
             raise self.refuse[call]

@@ -41,7 +41,8 @@ CHANGING = (
 WORDS = (
     b"0", b"1", b"5", b"-1", b"4.5", b"1e9", b"good", b"\xc3\xa4", b"\xff\xfe", b"\x00", b"\n", b"\r\n", b",",
     b"good,bad", b"{}", b"[]", b"null", b"true", b'"', b"{", b"}", b":", b'"name": 1', b'"inputs": [1]', b'"type": 99',
-    b"NaN",    b"\xed\xa0\x80", b"9" * 400, b"[" * 2000, b"../..", b"ds=", b"ds=../../exams/E", b"target=", b"size=1", b"'", b"\\",
+    b"NaN", b"\xed\xa0\x80", b"9" * 400, b"[" * 2000, b"../..", b"ds=",
+    b"ds=../../exams/E", b"target=", b"size=1", b"'", b"\\",
     b'"Value": {}', b"\x93NUMPY\x01\x00", b"{'descr': '|u1'", b"' ' * 9",
 )  # fmt: skip
 
