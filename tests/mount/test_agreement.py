@@ -201,7 +201,7 @@ def assert_agreement(parties: Parties) -> None:
     for mount in (0, 1):
         for kind in KINDS:
             with contextlib.suppress(AssertionError):
-                eventually(lambda m=mount, k=kind: parties.on_mount(m, k) == expected[k], 10 * TTL_S)
+                eventually(functools.partial(agrees, parties, mount, kind, expected[kind]), 10 * TTL_S)
             assert parties.on_mount(mount, kind) == expected[kind], (mount, kind)
 
 
