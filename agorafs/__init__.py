@@ -19,4 +19,4 @@ The map of the package, from the user down to the archive. Imports point down th
 embedded Agora-compatible server; it imports nothing from the rest, so that it can contradict it.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

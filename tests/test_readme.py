@@ -11,6 +11,7 @@ import pytest
 
 from agorafs.config import KNOWN_SETTINGS, Settings
 from agorafs.errors import ExitStatus
+from tests.features import table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,3 +71,9 @@ def test_every_exit_status_is_explained():
 def test_every_script_it_names_exists():
     for script in set(re.findall(r"scripts/\w+", README)):
         assert (ROOT / script).exists(), script
+
+
+def test_the_table_of_features_is_that_of_the_tests_and_every_row_has_one():
+    ways = table.ways(ROOT / "tests")
+    assert table.missing(ways) == []
+    assert table.between_marks(README) == table.table(ways)

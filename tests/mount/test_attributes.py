@@ -163,6 +163,7 @@ def test_three_thousand_parameters_are_listed_as_far_as_the_kernel_lets_them_and
 
 
 def test_what_is_said_of_a_file_on_its_way_arrives_with_it(place):
+    """What is said of a file before it is stored is said of the stored one."""
     file = place.path / "new.txt"
     file.write_bytes(b"new")
     os.setxattr(file, "user.agora.tag.fresh", b"1")
@@ -193,6 +194,10 @@ def test_attributes_can_be_set_on_a_stored_file_that_is_open_for_writing(place, 
 def test_listing_and_copying_a_directory_asks_for_no_annotations_and_their_tags_cost_two_requests(
     place, tmp_path
 ):
+    """Listing and copying (`ls -l`, `cp -a`) cost no request for tags, ratings or parameters.
+
+    The tags of a whole directory cost at most two requests.
+    """
     place.upload({f"{number}.txt": b"%d" % number for number in range(20)})
     place.drive.mount.refresh(place.path)
     run("ls", "-l", place.path)

@@ -125,6 +125,24 @@ def test_python_gets_the_errno_and_the_reason(place):
     assert caught.value.errno == errno.EINVAL
 
 
+def test_a_command_that_can_not_be_understood_asks_nobody(place):
+    """A command that can not be understood sends no request."""
+    assert place.control.stat()
+    place.server.reset_requests()
+    for command in (
+        "rtae exams 3",
+        "rate exams/x",
+        "rate exams/x 9",
+        "tag exams/x",
+        "lock 'exams",
+        '{"command": 7}',
+    ):
+        with pytest.raises(OSError) as caught:
+            place.control.write_text(f"{command}\n")
+        assert caught.value.errno == errno.EINVAL, command
+    assert place.server.requests() == []
+
+
 def test_json_is_answered_by_json(place):
     answer = json.loads(
         place.say(json.dumps({"command": "tag", "path": f"exams/{EXAM}", "labels": ["from json"]}))
@@ -134,6 +152,7 @@ def test_json_is_answered_by_json(place):
 
 
 def test_writers_at_once_get_their_own_answers(place):
+    """Who gives commands at the same time reads the answers to their own."""
     names = ["folders", "exams", "patients", "tags", "tasks", "trash"]
     found = {}
 
@@ -149,6 +168,7 @@ def test_writers_at_once_get_their_own_answers(place):
 
 
 def test_what_was_changed_is_seen_on_the_mount_at_once(place):
+    """What this mount has changed is seen on it at once."""
     exams = place.project / "exams"
     assert EXAM in names_in(exams)
     place.say(f'rename "exams/{EXAM}" Renamed')

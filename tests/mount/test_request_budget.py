@@ -14,6 +14,7 @@ nothing expires between the two.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
@@ -122,6 +123,47 @@ def show_attributes(path: Path) -> None:
         os.getxattr(path, name, follow_symlinks=False)
 
 
+def read_attribute(name: str) -> Callable[[Path], None]:
+    def operation(path: Path) -> None:
+        assert os.getxattr(path, name)
+
+    return operation
+
+
+def read_attribute_of_all(name: str) -> Callable[[Path], None]:
+    """Of all entries of a directory; not each has it."""
+
+    def operation(path: Path) -> None:
+        for entry in path.iterdir():
+            with contextlib.suppress(OSError):
+                os.getxattr(entry, name)
+
+    return operation
+
+
+def set_attribute(name: str, value: bytes) -> Callable[[Path], None]:
+    def operation(path: Path) -> None:
+        os.setxattr(path, name, value)
+
+    return operation
+
+
+def command(text: str) -> Callable[[Path], None]:
+    def operation(path: Path) -> None:
+        (path / ".agora" / "control").write_text(text)
+
+    return operation
+
+
+def refused_command(text: str) -> Callable[[Path], None]:
+    def operation(path: Path) -> None:
+        with pytest.raises(OSError) as caught:
+            (path / ".agora" / "control").write_text(text)
+        assert caught.value.errno == errno.EINVAL
+
+    return operation
+
+
 def probe(path: Path) -> None:
     assert not any((path / name).exists() for name in DESKTOP_NAMES)
 
@@ -192,6 +234,25 @@ ROWS = (
     Row("its last 4 KiB", read_at(GIB - 4 * KIB, 4 * KIB), f"{LARGE}/tail", None, 2, 0, 2 * MIB),
     Row("4 KiB in its middle", read_at(GIB // 2, 4 * KIB), f"{LARGE}/middle", None, 2, 0, 2 * MIB),
     Row("`rsync -an` of what is up to date", resync, EXAM),
+    Row("`getfattr -n user.agora.tags` of all that is in an exam", read_attribute_of_all("user.agora.tags"), EXAM,
+        WHERE_OBJECTS_ARE, 2),
+    Row("`getfattr -n user.agora.rating` of one object", read_attribute("user.agora.rating"), f"{EXAM}/Survey",
+        WHERE_OBJECTS_ARE, 1),
+    Row("`getfattr -n user.agora.param.EchoTime` of an object with two sets of parameters",
+        read_attribute("user.agora.param.EchoTime"), f"{EXAM}/T1w 3D TFE", WHERE_OBJECTS_ARE, 3),
+    Row("`setfattr -n user.agora.rating -v 3`", set_attribute("user.agora.rating", b"3"), f"{EXAM}/Survey",
+        WHERE_OBJECTS_ARE, 2, 2),
+    Row("`setfattr -n user.agora.tag.good -v 1`; again, when it has the tag",
+        set_attribute("user.agora.tag.good", b"1"), f"{EXAM}/Survey", WHERE_OBJECTS_ARE, 3, 1),
+    Row("`echo 'rate Survey 4' > .agora/control`", command("rate Survey 4\n"), EXAM, WHERE_OBJECTS_ARE, 2, 2),
+    Row("a command that is refused", refused_command("rate Survey 7\n"), EXAM),
+    Row("`ls -l` of the tags of a project", list_directory, f"{STUDY}/tags", STUDY, 1),
+    Row("`ls -l` of a tag of a project", list_directory, f"{STUDY}/tags/good", f"{STUDY}/tags/good", 6),
+    Row("`ls -l` of a tag across all projects", list_directory, "tags/good", "tags/good", 7),
+    Row("`ls -l` of the tasks of a project", list_directory, f"{STUDY}/tasks", STUDY, 2),
+    Row("`cat tasks/TASK/definition.json`, listed", read_whole, f"{STUDY}/tasks/Checksum/definition.json"),
+    Row("`ls -l` of a project's trash", list_directory, f"{STUDY}/trash", f"{STUDY}/trash", 1),
+    Row("`ls -l search/TEXT`", list_directory, "search/brain", EVERYTHING, 1),
 )  # fmt: skip
 
 

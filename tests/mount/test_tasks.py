@@ -107,6 +107,7 @@ def _sha256(path):
 
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 def test_a_refused_run_is_the_exit_status_of_echo_and_the_reason_is_there_to_read(bench, shell):
+    """The inputs of a task are checked before the server is asked to run it."""
     bench.server.reset_requests()
     done = bench.shell("echo 'ds=folders' > tasks/Checksum/run", program=shell)
     assert done.returncode != 0
@@ -131,6 +132,7 @@ def test_python_gets_the_errno_of_the_refusal(bench):
 
 
 def test_waiting_fails_with_the_error_of_the_task(bench):
+    """Reading `wait` returns when the job has ended, and fails with the task's error if it has failed."""
     bench.server.switch(task_fail="on")
     job = bench.start("Checksum", f'ds="{DATASET}"')
     done = bench.shell(f"cat {job}/wait")
@@ -183,6 +185,7 @@ def test_the_mount_answers_however_many_wait(bench):
 
 
 def test_a_job_that_was_started_before_a_remount_is_still_there_and_is_followed(bench):
+    """A job that was started before a remount, or before the mount was killed, is still there and is followed."""
     bench.server.switch(task_hold="on")
     job = bench.start("Checksum", f'ds="{DATASET}"')
     bench.mount.umount()
@@ -194,6 +197,7 @@ def test_a_job_that_was_started_before_a_remount_is_still_there_and_is_followed(
 
 
 def test_a_job_survives_the_death_of_the_mount(bench):
+    """A job that was started before a remount, or before the mount was killed, is still there and is followed."""
     job = bench.start("Checksum", f'ds="{DATASET}"')
     bench.mount.kill(bench.mount.pid())
     bench.mount.mount()

@@ -53,6 +53,7 @@ def exam_of(path: Path) -> int:
 
 
 def test_a_shell_tags_and_untags_with_mkdir_ln_and_rm(one, project):
+    """`rm` in `tags/` takes a tag away, and never the object."""
     exam = next(iter((project / "exams").iterdir()))
     number = exam_of(exam)
     done("mkdir", "tags/new tag", cwd=project)
@@ -83,6 +84,10 @@ def test_a_link_with_a_name_of_its_own_and_an_absolute_target_tags(one, project)
 def test_all_links_of_the_views_lead_somewhere_from_any_directory_and_after_the_mount_has_moved(
     one, project, tmp_path
 ):
+    """Links are relative and lead inside the mount, from any working directory, also after the mount point has moved.
+
+    Those of folders and patients are looked at elsewhere.
+    """
     places = ["tags", "tasks", f"projects/{PROJECT}/tags", "search/brain", f"projects/{PROJECT}/search/T1"]
     links = [
         (Path(directory) / name).relative_to(one.path)
