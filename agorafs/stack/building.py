@@ -59,7 +59,7 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
 
 def _build(base: Foundation, on_failure: contextlib.ExitStack) -> Stack:
     settings, client, clock = base.settings, base.client, base.clock
-    working = build_working(base, on_failure, lambda: filesystem.objects)
+    working = build_working(base, on_failure, lambda: filesystem.objects, lambda: dot_agora.forget_contents())
     sending = build_sending(
         base, on_failure, say=lambda dataset, what: said.say(working.annotations, dataset, what)
     )
@@ -118,7 +118,7 @@ def _build(base: Foundation, on_failure: contextlib.ExitStack) -> Stack:
         annotations=Xattrs(working.annotations),
     )
     uploading = build_uploading(base, sending, filesystem)
-    desk = build_desk(base, working, filesystem, uploading.transit)
+    desk = build_desk(base, working, filesystem, uploading.transit, dot_agora.forget_contents)
     return Stack(base, filesystem, uploading, working, desk, status)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agorafs.cache.pins import Pinning
 from agorafs.cache.workers import Workers
+from agorafs.client.records import RemoteRef
 from agorafs.errors import TooLarge
 from agorafs.stack.changed import forget_tags, job_ended, keys_of
 from agorafs.stack.foundation import Foundation
@@ -16,7 +17,7 @@ from agorafs.vfs import FileSystem
 from agorafs.vfs.annotations import Annotations
 from agorafs.vfs.control import VERBS, Desk, Services
 from agorafs.vfs.job_store import jobs_directory
-from agorafs.vfs.jobs import Jobs
+from agorafs.vfs.jobs import Job, Jobs
 from agorafs.vfs.objects import Objects
 from agorafs.vfs.tasks.runner import TaskRunner
 from agorafs.vfs.transit import Transit
@@ -56,23 +57,40 @@ class Working:
 
 
 def build_working(
-    base: Foundation, on_failure: contextlib.ExitStack, objects: Callable[[], Objects]
+    base: Foundation,
+    on_failure: contextlib.ExitStack,
+    objects: Callable[[], Objects],
+    forget_contents: Callable[[], None],
 ) -> Working:
-    """Build it; *objects* tells which objects paths mean, once the file operations are there."""
+    """Build it.
+
+    Args:
+        objects: Tells which objects paths mean, once the file operations are there.
+        forget_contents: Forgets what the files below ``.agora`` say, after something was changed.
+    """
     settings, client, tree = base.settings, base.client, base.tree
+
+    def object_changed(ref: RemoteRef) -> None:
+        tree.changed(keys_of(*ref), ref)
+        forget_contents()
+
+    def ended(job: Job) -> None:
+        job_ended(tree, job)
+        forget_contents()
+
     annotations = Annotations(
         client.annotations,
         freshness=base.freshness,
         clock=base.clock,
         tag_changed=lambda tag: forget_tags(tree, tag),
-        object_changed=lambda ref: tree.changed(keys_of(*ref), ref),
+        object_changed=object_changed,
     )
     on_failure.callback(annotations.close)
     jobs = Jobs(
         jobs_directory(settings.state_directory, url=settings.url, user=str(base.user.id)),
         client.tasks,
         client.exploring,
-        on_ended=lambda job: job_ended(tree, job),
+        on_ended=ended,
         clock=base.clock,
     )
     on_failure.callback(jobs.close)
@@ -82,7 +100,13 @@ def build_working(
     return Working(annotations, jobs, runner, announcer)
 
 
-def build_desk(base: Foundation, working: Working, filesystem: FileSystem, transit: Transit) -> Desk:
+def build_desk(
+    base: Foundation,
+    working: Working,
+    filesystem: FileSystem,
+    transit: Transit,
+    forget_contents: Callable[[], None],
+) -> Desk:
     """Build what carries out the commands of control files."""
     settings, client = base.settings, base.client
     announce = working.announcer.announce
@@ -103,6 +127,7 @@ def build_desk(base: Foundation, working: Working, filesystem: FileSystem, trans
         rename=filesystem.rename,
         read=functools.partial(_read_whole, filesystem),
         refresh=lambda path: announce(filesystem.refresh(path)),
+        forget_contents=forget_contents,
         announce=announce,
         clock=base.clock,
         is_read_only=settings.read_only,

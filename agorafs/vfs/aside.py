@@ -138,6 +138,10 @@ class Part:
     def refresh(self) -> None:
         """Forget what was learnt."""
 
+    def forget_contents(self) -> None:
+        """Forget what may look different after a change of ours, unless it is kept right otherwise."""
+        self.refresh()
+
     def close(self) -> None:
         """End the background threads."""
 

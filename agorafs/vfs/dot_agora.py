@@ -162,6 +162,12 @@ class DotAgora:
         self._vendors.invalidate_all()
         self._places.invalidate_all()
 
+    def forget_contents(self) -> None:
+        """We have changed something: forget what files say of it. Where objects are is known as before."""
+        for part in self._parts:
+            part.forget_contents()
+        self._descriptions.invalidate_all()
+
     def close(self) -> None:
         """End the background threads."""
         for part in self._parts:

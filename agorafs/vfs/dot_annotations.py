@@ -121,6 +121,9 @@ class DotAnnotations(aside.Part):
         """Forget what was learnt."""
         self._annotations.refresh()
 
+    def forget_contents(self) -> None:
+        """Nothing: what is said of objects is put right by whoever says it."""
+
     def close(self) -> None:
         """End the background threads."""
         self._annotations.close()

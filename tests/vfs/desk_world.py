@@ -121,6 +121,7 @@ class Bench(World):
             "pinning", self.calls, pins=self.pins, unpin=1, fetch=lambda ref, tell: tell(ref.size)
         )
         self.announced: list[str] = []
+        self.forgotten = 0  # how often the files below .agora were
         self.filesystem.mounted_at("/mnt/agora")
         self.desk = Desk(self._services(), VERBS)
         self.wishes = wishes
@@ -150,11 +151,15 @@ class Bench(World):
             "rename": lambda old, new: self.calls.append(f"rename {old} {new}"),
             "read": lambda path, most: self.read(path),
             "refresh": lambda path: self.calls.append(f"refresh {path}"),
+            "forget_contents": self._forget_contents,
             "announce": announce,
             "clock": self.clock,
             **wishes,
         }
         return Services(**fields)
+
+    def _forget_contents(self) -> None:
+        self.forgotten += 1
 
     def say(self, text: str, directory: tuple[str, ...] = PROJECT) -> str:
         """Give a command and return the answer in words."""

@@ -440,6 +440,18 @@ def test_a_workbook_for_cardiac_mr_has_the_buttons_of_one(bench):
     assert "'mask_tab': False" in changed and "'mask_tab': True" in plain
 
 
+def test_after_each_change_files_below_agora_are_made_anew_also_after_one_that_failed(bench):
+    bench.say("add-member bob scientist")
+    bench.say("move-host gpu1 /projects/Q")
+    assert bench.forgotten == 2
+    with pytest.raises(NotFound):
+        bench.say("lock exams/none")
+    assert bench.forgotten == 3
+    bench.say("help")
+    bench.say("export-tasks")
+    assert bench.forgotten == 3
+
+
 # -- what is refused ---------------------------------------------------------------------------------------
 
 

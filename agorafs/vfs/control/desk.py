@@ -81,7 +81,11 @@ class Desk:
         arguments = verb.bind(command)
         if verb.changes and self._services.is_read_only:
             raise ReadOnly(f"{verb.name} is refused, agorafs mounts the archive read-only")
-        outcome = verb.run(Request(self._services, directory, caller), arguments)
+        try:
+            outcome = verb.run(Request(self._services, directory, caller), arguments)
+        finally:
+            if verb.changes:  # also if it failed: a part of it may be done
+                self._services.forget_contents()
         return Answer(outcome.text, {"ok": True, "answer": outcome.text, **outcome.data}, command.is_json)
 
     def _verb(self, name: str) -> Verb:

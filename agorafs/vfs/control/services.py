@@ -162,6 +162,7 @@ class Services:
         rename: ``rename(2)`` by paths, which changes the archive.
         read: Returns the bytes of a file by its path, refusing more than so many.
         refresh: Forgets what is known at and below a path; None means everything.
+        forget_contents: Forgets what the files below ``.agora`` say.
         announce: Lets the kernel ask again about paths, soon, from another thread.
     """
 
@@ -181,6 +182,7 @@ class Services:
     rename: Callable[[str, str], None]
     read: Callable[[str, int], bytes]
     refresh: Callable[[str | None], None]
+    forget_contents: Callable[[], None]
     announce: Callable[[Iterable[str]], None]
     clock: Clock
     is_read_only: bool = False
