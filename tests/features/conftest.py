@@ -69,9 +69,9 @@ class Bench:
         assert done.returncode == 0, (script, arguments, done.stdout, done.stderr)
         return done.stdout
 
-    def command(self, *arguments: str | Path) -> str:
+    def command(self, *arguments: str | Path, stdin: str = "") -> str:
         """Run ``agorafs ARGUMENTS`` for this mount; it must succeed."""
-        done = agorafs(*arguments, api_key=self.server.api_key, home=self.mount.home)
+        done = agorafs(*arguments, api_key=self.server.api_key, home=self.mount.home, stdin=stdin)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
 

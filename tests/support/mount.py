@@ -26,6 +26,7 @@ def agorafs(
     api_key: str | None = None,
     home: Path | None = None,
     timeout_s: float = PATIENCE_S,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the ``agorafs`` command; *home* holds everything it keeps (configuration, cache, state)."""
     environment = {
@@ -45,7 +46,7 @@ def agorafs(
         capture_output=True,
         text=True,
         timeout=timeout_s,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         check=False,
     )
 
