@@ -80,7 +80,8 @@ class AskedStack(Protocol):
 
         ``files`` and ``bytes`` are what was not skipped, ``sent_bytes`` what of it the server has. A file ends in
         one of ``stored``, ``existed`` and ``failed`` (with its path here and the reason), but for an import file.
-        ``waiting`` is why nothing moves at present, or empty.
+        ``waiting`` is why nothing moves at present, or empty. ``import_id`` is the server's number of the import, None
+        while it has none.
         """
         ...
 

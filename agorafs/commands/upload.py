@@ -192,7 +192,10 @@ def _own_stack(arguments: argparse.Namespace) -> Iterator[Asked]:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How an upload ended, or stands; ``is_verified`` only when the server was asked once more."""
+    """How an upload ended, or stands; ``is_verified`` only when the server was asked once more.
+
+    ``import_id`` is the server's number of the import; None if it is not known yet, or nothing had to be imported.
+    """
 
     files: int
     uploaded: int
@@ -202,6 +205,7 @@ class Summary:
     failed_count: int = 0
     is_accepted_only: bool = False
     is_verified: bool = False
+    import_id: int | None = None
 
 
 class _Sending:
@@ -245,6 +249,7 @@ class _Sending:
             failed=tuple((one["path"], one["reason"]) for one in [*status["failed"], *missing["failed"]]),
             failed_count=status["failed_count"] + missing["failed_count"],
             is_verified=verify and not missing["failed_count"],
+            import_id=status.get("import_id"),  # unknown of what ended under a version that kept none
         )
 
     def _wait_for(self, upload: int) -> dict[str, Any]:

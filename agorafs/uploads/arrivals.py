@@ -259,7 +259,9 @@ class Arrivals:
                             self._store.spool.remove(node.content)
             summary = None
             if self._store.journal.is_external(batch_id):
-                summary = {**summary_of(uploads), "state": "ended", "waiting": ""}
+                summary = {
+                    **summary_of(uploads), "state": "ended", "import_id": batch.package, "waiting": "",
+                }  # fmt: skip
             self._store.journal.end_batch(
                 batch_id, nodes=moved, gone=gone, stored=stored, travelling=travelling, summary=summary
             )

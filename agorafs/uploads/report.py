@@ -129,6 +129,7 @@ class Report:
             "id": batch.id,
             "anchor": f"{batch.anchor.kind.value}:{batch.anchor.id}",
             "state": batch.state.value,
+            "import_id": batch.package,
             "files": len(uploads),
             "bytes": sum(upload.size for upload in uploads),
             "sent_bytes": sent,
@@ -192,6 +193,7 @@ class Report:
         return {
             **summary_of(uploads),
             "state": batch.state.value,
+            "import_id": batch.package,
             "waiting": status["reason"],
             "sent_bytes": status["sent_bytes"],
         }

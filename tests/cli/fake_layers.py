@@ -76,6 +76,7 @@ NO_UPLOADS = {
 }  # fmt: skip
 UPLOAD = {
     "state": "ended", "files": 0, "stored": 0, "existed": 0, "failed": [], "bytes": 0, "sent_bytes": 0, "waiting": "",
+    "import_id": None,
 }  # fmt: skip
 
 
@@ -156,7 +157,10 @@ class FakeStack:
         if self._plan.get("control_refused"):
             name, *arguments = self._plan.get("control_refused")
             raise getattr(errors, name)(*arguments)
-        return {"text": "done", "data": {"ok": True, "answer": "done", **(self._plan.get("control_data") or {})}}
+        return {
+            "text": "done",
+            "data": {"ok": True, "answer": "done", **(self._plan.get("control_data") or {})},
+        }
 
     def job_status(self, job: int) -> dict[str, Any]:
         return {**JOB, "job": job, **self._next("running")}

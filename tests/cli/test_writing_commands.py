@@ -539,13 +539,21 @@ def test_upload_hands_over_import_file_and_relations(program, data):
 
 def test_upload_sums_up_for_programs(program, data):
     mounted(
-        program, uploading=[{**STORED, "existed": 0, "failed": [{"path": "scan/a.lab", "reason": "quota"}]}]
+        program,
+        uploading=[
+            {
+                **STORED,
+                "existed": 0,
+                "failed": [{"path": "scan/a.lab", "reason": "quota"}],
+                "import_id": 12,
+            }
+        ],
     )
     done = program.run("upload", "--json", data, "X/Y")
     assert (done.returncode, done.stderr) == (ExitStatus.FAILED, "")
     assert json.loads(done.stdout) == {
         "files": 3, "uploaded": 2, "existed": 0, "bytes": 30, "failed": [{"path": "scan/a.lab", "reason": "quota"}],
-        "failed_count": 1, "is_accepted_only": False, "is_verified": False,
+        "failed_count": 1, "is_accepted_only": False, "is_verified": False, "import_id": 12,
     }  # fmt: skip
 
 

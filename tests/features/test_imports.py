@@ -177,9 +177,9 @@ def test_an_interrupted_upload_goes_on_where_it_was(slow, folder, tmp_path):
 def test_an_upload_returns_when_it_is_imported_and_each_hash_is_right(bench, folder, scan):
     path, number = folder
     done = bench.command("upload", "--verify", "--json", scan, path)
-    assert json.loads(done) | {"bytes": 0} == {
+    assert json.loads(done) | {"bytes": 0, "import_id": 0} == {
         "files": 3, "uploaded": 3, "existed": 0, "bytes": 0, "failed": [], "failed_count": 0,
-        "is_accepted_only": False, "is_verified": True,
+        "is_accepted_only": False, "is_verified": True, "import_id": 0,
     }  # fmt: skip
     # Nobody waits any more: it is there.
     assert files_in_folder(bench.server, number) == below(scan)

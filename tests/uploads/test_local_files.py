@@ -655,6 +655,22 @@ def test_files_from_outside_are_sent_from_where_they_are_and_only_once(local, tm
     assert source.exists()
 
 
+def test_the_number_of_the_import_is_told_while_it_is_on_its_way_and_after_its_end(local, tmp_path):
+    """It was told nowhere, so nobody could ask what an import has made."""
+    source = tmp_path / "source.raw"
+    source.write_bytes(b"raw")
+    number = local.sealer.enqueue(FOLDER, [(source, "source.raw")], import_file=None, relations=None)
+    assert local.report.upload_status(number)["import_id"] is None
+    local.journal.begin_upload(number, 77, [])
+    assert local.report.upload_status(number)["import_id"] == 77
+    (batch,) = local.report.status()["batches"]
+    assert batch["import_id"] == 77
+    _, upload = only_upload(local)
+    local.arrivals.settled(upload.id, Disposition.CURRENT, FILED)
+    local.arrivals.finish(number, {})
+    assert local.report.upload_status(number)["import_id"] == 77
+
+
 def test_a_file_that_waits_says_why(local):
     node = local.write(FOLDER, "a", b"1")
     local.fall_quiet()

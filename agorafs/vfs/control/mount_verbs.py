@@ -291,7 +291,13 @@ VERBS = (
     ),
     Verb(
         "objects-of-import", "show what an import has made", "objects-of-import 12", _objects_of_import,
-        (Argument("import", "the number of an import", Takes.NUMBER),), changes=False,
+        (
+            Argument(
+                "import", "the import_id in the answer of agorafs upload --json, or in /.agora/uploads/status.json",
+                Takes.NUMBER,
+            ),
+        ),
+        changes=False,
     ),
     Verb(
         "create-workbook", "make a workbook of a dataset", "create-workbook exams/E1/S1/a.nii", _create_workbook,
