@@ -59,7 +59,7 @@ def main(mountpoint: Path) -> int:
         print("there is no DICOM file in the demo data", file=sys.stderr)
         return 1
     _show_slice(slice_path)
-    return _write(mountpoint / "projects" / "My Agora" / "folders" / "session1")
+    return _write(mountpoint / "projects" / "My Agora" / "folders" / "session1") or _run_task(mountpoint)
 
 
 def _write(folder: Path) -> int:
@@ -85,7 +85,35 @@ def _write(folder: Path) -> int:
     is_right = datafile["sha1"] == hashlib.sha1(text).hexdigest()
     print(f"  on the server: dataset {dataset['id']}, {dataset['name']}, {datafile['size']} bytes")
     print(f"  its SHA-1 there: {datafile['sha1']} ({'that of what was written' if is_right else 'WRONG'})")
-    return 0 if is_right else 1
+    return _annotate(path) if is_right else 1
+
+
+def _annotate(path: Path) -> int:
+    """Tag and rate the file at *path*, and compare with what its tags and its rating are as files."""
+    _title("it is tagged and rated")
+    os.setxattr(path, "user.agora.tags", b"good")
+    os.setxattr(path, "user.agora.rating", b"4")
+    beside = path.parent / ".agora" / "entries" / path.name
+    said = [(beside / name).read_text(encoding="utf-8").rstrip("\n") for name in ("tags", "rating")]
+    print(f"  tags: {said[0]}, rating: {said[1]}, user.xdg.tags: {_attribute(path, 'user.xdg.tags')}")
+    return 0 if said == ["good", "4"] else 1
+
+
+def _run_task(mountpoint: Path) -> int:
+    """Let the server sum a file, and compare the result with the sum that it recorded."""
+    _title("a task is run on the server, and its result read")
+    project = mountpoint / "projects" / "Neuro Study"
+    command = "ds=folders/Derived/NIfTI/brain_4d.nii algorithm=sha1 target=folders/Derived"
+    run = project / "tasks" / "Checksum" / "run"
+    run.write_text(f"{command}\n", encoding="utf-8")
+    answer = run.read_text(encoding="utf-8")  # job 7: run Checksum …
+    print(f"  {answer.splitlines()[0]}")
+    job = mountpoint / ".agora" / "jobs" / answer.split()[1].rstrip(":")
+    print(f"  {(job / 'wait').read_text(encoding='utf-8').rstrip()}")
+    results = [path.read_text(encoding="utf-8").rstrip() for path in (job / "results").iterdir()]
+    print("\n".join(f"  {result}" for result in results))
+    recorded = _attribute(project / "folders" / "Derived" / "NIfTI" / "brain_4d.nii", "user.agora.sha1")
+    return 0 if [result.split()[0] for result in results] == [recorded] else 1
 
 
 def _show_slice(path: Path) -> None:
