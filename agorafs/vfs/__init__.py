@@ -20,6 +20,7 @@
 ``control``           ``.agora/control``: commands in words, for what files have no words for
 ``dot_jobs``          ``/.agora/jobs``: the jobs as files
 ``xattrs``            the same as extended attributes
+``path_xattrs``       which of them a path has at the moment
 ``attr``              what is true of a node before it is opened, as a value
 ``attributes``        the same for what was found at a path
 ``handles``           open files

@@ -20,7 +20,6 @@ Threads.  Every method may be called from any thread; this class has no state of
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -34,11 +33,9 @@ from agorafs.errors import (
     AlreadyExists,
     BadHandle,
     IsADirectory,
-    NoSuchXattr,
     NotADirectory,
     NotFound,
     NotPermitted,
-    NotSupported,
     ReadOnly,
     Refused,
     StaleLookup,
@@ -46,7 +43,6 @@ from agorafs.errors import (
 from agorafs.tree.listing import Area, DirKey, Special
 from agorafs.tree.names import DOT_AGORA, is_probed
 from agorafs.tree.tree import Node, Tree
-from agorafs.vfs import said, xattrs
 from agorafs.vfs.aside import NOBODY, Aside, Caller
 from agorafs.vfs.attr import Attr, FileType
 from agorafs.vfs.attributes import Attributes, as_now
@@ -58,6 +54,7 @@ from agorafs.vfs.handles import HandleTable, OpenFile
 from agorafs.vfs.hidden import Hidden, is_hidden_name
 from agorafs.vfs.merged import Local, Merged
 from agorafs.vfs.objects import Objects
+from agorafs.vfs.path_xattrs import PathXattrs
 from agorafs.vfs.renames import Renames
 from agorafs.vfs.views.changing import ViewChanges
 from agorafs.vfs.views.view import View
@@ -115,7 +112,6 @@ class FileSystem:
         self._handles = HandleTable(clock)
         self._complaints = Complaints()
         self._writing = writing
-        self._annotations = annotations
         whiteouts = Whiteouts(clock, self._complaints.note)
         uploads = None if writing is None else writing.uploads
         self._merged = Merged(tree, uploads, whiteouts, archive_url)
@@ -124,6 +120,7 @@ class FileSystem:
         self._attributes = Attributes(
             tree, self._merged, umask=umask, started_ns=started_ns, special=self._views.file
         )
+        self._xattrs = PathXattrs(self._resolve, self._merged, uploads, annotations, self._complaints)
         self._files = Files(
             self._merged,
             self._attributes,
@@ -252,21 +249,11 @@ class FileSystem:
         found = self._resolve(path)
         if self._attributes.of(found).file_type is FileType.LINK:
             return []
-        if isinstance(found, Node) and self._annotations is not None:
-            return self._annotations.names(found, self._complaints.reason(path))
-        return xattrs.fitting(list(self._xattrs(path, found)))
+        return self._xattrs.names(path, found)
 
     def getxattr(self, path: str, name: str) -> bytes:
         """Return the extended attribute *name* of *path*."""
-        if xattrs.is_answered(name):
-            found = self._described(path) if xattrs.is_annotation(name) else self._resolve(path)
-            if isinstance(found, Node) and self._annotations is not None:
-                value = self._annotations.get(found, name, self._complaints.reason(path))
-            else:
-                value = self._xattrs(path, found).get(name)
-            if value is not None:
-                return value.encode(errors="replace")  # a server may send half a character
-        raise NoSuchXattr(f"{path} has no attribute {name}")
+        return self._xattrs.get(path, name)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -414,26 +401,7 @@ class FileSystem:
         if self._hidden(path) is not None:
             return
         with self._explaining(path):
-            for _ in range(_ATTEMPTS):
-                found = self._described(path)
-                if isinstance(found, Node) and self._annotations is not None:
-                    error = self._complaints.reason(path)
-                    self._annotations.set(found, name, value, flags, error=error)
-                    return
-                if self._annotations is None or not said.is_remembered(name):
-                    if name.startswith(xattrs.PREFIX) and name not in xattrs.OWN:
-                        raise NotSupported(f"{path}: there is no attribute {name}")
-                    return
-                if not isinstance(found, Local) or found.node.is_directory:
-                    raise NotSupported(
-                        f"{path}: {name} is for what the archive has, and for files on their way"
-                    )
-                project = None if found.below.project is None else found.below.project.id
-                if self._say(
-                    found, functools.partial(said.with_value, name=name, value=value, project=project)
-                ):
-                    return
-            raise NotFound(f"{path} is gone")
+            self._xattrs.set(path, name, value, flags)
 
     def remove_xattr(self, path: str, name: str) -> None:
         """``removexattr``: of the others, of which none was kept, the removal is taken and dropped.
@@ -444,26 +412,7 @@ class FileSystem:
         if self._hidden(path) is not None:
             return
         with self._explaining(path):
-            for _ in range(_ATTEMPTS):
-                found = self._described(path)
-                if isinstance(found, Node) and self._annotations is not None:
-                    self._annotations.remove(found, name)
-                    return
-                if not isinstance(found, Local) or found.node.is_directory or not said.is_remembered(name):
-                    return
-                if self._say(found, functools.partial(said.without, name=name)):
-                    return
-            raise NotFound(f"{path} is gone")
-
-    def _described(self, path: str) -> Node | Local | Aside:
-        """Return what is described at *path*: also of a file that is open for writing, what is stored."""
-        found = self._resolve(path)
-        return (self._merged.stored(found) or found) if isinstance(found, Local) else found
-
-    def _say(self, found: Local, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
-        """Let *change* decide what is to be said of a local file; False if it is stored by now."""
-        assert self._writing is not None
-        return self._writing.uploads.say(found.node, change)
+            self._xattrs.remove(path, name)
 
     def make_directory(self, path: str) -> None:
         """``mkdir``."""
@@ -632,21 +581,6 @@ class FileSystem:
     def _hidden(self, path: str) -> OpenFile | None:
         """Return a handle of *path* if that is the name of a file that was removed while it was open."""
         return self._handles.at(path) if is_hidden_name(path.rpartition("/")[2]) else None
-
-    def _xattrs(self, path: str, found: Node | Local | Aside) -> dict[str, str]:
-        if isinstance(found, Aside):
-            told = self._complaints.reason(path)
-            return {} if told is None else {f"{xattrs.PREFIX}error": told}
-        if isinstance(found, Local):
-            assert self._writing is not None
-            uploads = self._writing.uploads
-            state = "" if found.node.is_directory else uploads.state_text(found.node)
-            reason = uploads.reason(found.node) or self._complaints.reason(path)
-            known = xattrs.local_attributes(found, state, reason)
-            if self._annotations is not None and not found.node.is_directory:
-                known.update(said.attributes(uploads.said(found.node)))
-            return known
-        return xattrs.attributes(found, self._complaints.reason(path))
 
 
 def _parts(path: str) -> list[str]:
