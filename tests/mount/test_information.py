@@ -72,7 +72,6 @@ def test_the_version_is_the_connectors(agora, demo_mount):
     assert "server" in version
 
 
-@pytest.mark.feature(2, how="`--api-key-file`, `AGORA_API_KEY`, `api_key_file` in a profile, the keyring")
 def test_no_secret_is_in_any_file(demo, demo_mount):
     for name in ("me", "users", "groups", "vendors", "version", "status"):
         content = (demo_mount.path / f".agora/{name}.json").read_text()
