@@ -15,6 +15,7 @@ from typing import Protocol
 from agorafs.cache.metadata import ListingCache
 from agorafs.client.annotations import Tag
 from agorafs.client.records import Crumb, Dataset, Exam, Folder, Kind, Project, RemoteRef, Series
+from agorafs.client.task_records import Task
 from agorafs.errors import NotFound
 from agorafs.tree.listing import Area, DirKey, Listing
 from agorafs.tree.nodes import Node
@@ -28,11 +29,19 @@ class TagDefinitions(Protocol):
     def tags(self) -> Sequence[Tag]: ...
 
 
+class TaskDefinitions(Protocol):
+    """``client.tasks``, as far as it tells where a task belongs."""
+
+    def task(self, task_id: int, /, *, is_script: bool) -> Task: ...
+
+
 class Places(Protocol):
     """What locating asks of the archive."""
 
     @property
     def annotations(self) -> TagDefinitions: ...
+    @property
+    def tasks(self) -> TaskDefinitions: ...
     def folder_breadcrumb(self, folder_id: int) -> list[Crumb]: ...
     def exam(self, exam_id: int) -> Exam: ...
     def series(self, series_id: int) -> Series: ...
@@ -85,6 +94,12 @@ class Locator:
             return self._locate_in_folders(self._archive.dataset_folders(ref.id), ref)
         if ref.kind is Kind.TAG:
             return self._locate_tag(ref)
+        if ref.kind in (Kind.TASK, Kind.SCRIPT_TASK):
+            task = self._archive.tasks.task(ref.id, is_script=ref.kind is Kind.SCRIPT_TASK)
+            if task.project is None:
+                raise NotFound(f"the task {task.name} belongs to no project")
+            project = self.locate(RemoteRef(Kind.PROJECT, task.project))
+            return self._locate_in((*project, "tasks"), ref)
         raise NotFound(f"a {ref.kind.value} can not be found by its id")
 
     def _locate_in(self, directory: tuple[str, ...], ref: RemoteRef) -> tuple[str, ...]:

@@ -80,9 +80,10 @@ class Exploring(Protocol):
 
 
 class TaskLists(Protocol):
-    """``client.Client.tasks``, as far as tasks are listed."""
+    """``client.Client.tasks``, as far as tasks are listed and found."""
 
     def project_tasks(self, project_id: int) -> list[Task]: ...
+    def task(self, task_id: int, /, *, is_script: bool) -> Task: ...
 
 
 class ViewArchive(Protocol):

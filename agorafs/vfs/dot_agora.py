@@ -6,7 +6,7 @@ It can be opened in every directory and is listed in none (as ``.zfs`` does), so
     DIR/.agora/path                  the path below the mount point
     DIR/.agora/import.json           of an exam or a series: what to import files with, so that they are added to it
     DIR/.agora/entries/<name>/…      the same two for an entry of DIR that is a file
-    /.agora/by-id/<type>/<id>        a symbolic link to the object
+    /.agora/by-id/<type>/<id>        a symbolic link to the object; the types are project, folder, exam, …, task, script
     /.agora/uploads/…                what is on its way to the server (``vfs.dot_uploads``)
 
 A file here has its true size, because it is made when its attributes are asked for and read from the same bytes.
@@ -34,9 +34,12 @@ from agorafs.vfs.dot_uploads import Directory, DotUploads
 from agorafs.vfs.import_template import template, vendor_name
 from agorafs.vfs.objects import ref_of
 
-BY_ID_KINDS = (
-    Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT, Kind.TAG,
-)  # fmt: skip
+_BY_ID = {
+    kind.value: kind
+    for kind in (
+        Kind.PROJECT, Kind.FOLDER, Kind.EXAM, Kind.SERIES, Kind.DATASET, Kind.PATIENT, Kind.TAG, Kind.TASK,
+    )
+} | {"script": Kind.SCRIPT_TASK}  # fmt: skip
 
 _ABOUT = ("info.json", "path")
 _IMPORT = "import.json"
@@ -120,11 +123,11 @@ class DotAgora:
                 found = self._of_parts(node, inner, is_root=False)
                 return self._about(node, ino, inner) if found is None else found
             case ["by-id"] if is_root:
-                return _directory(base, rest, directories=[kind.value for kind in BY_ID_KINDS])
-            case ["by-id", kind] if is_root and kind in BY_ID_KINDS:
+                return _directory(base, rest, directories=_BY_ID)
+            case ["by-id", kind] if is_root and kind in _BY_ID:
                 return _directory(base, rest)
-            case ["by-id", kind, number] if is_root and kind in BY_ID_KINDS and _is_id(number):
-                place = self._places.load(RemoteRef(Kind(kind), int(number)))
+            case ["by-id", kind, number] if is_root and kind in _BY_ID and _is_id(number):
+                place = self._places.load(RemoteRef(_BY_ID[kind], int(number)))
                 return Aside(ino, link="../../../" + "/".join(place))
         found = self._of_parts(base, rest, is_root=is_root)
         if found is None:

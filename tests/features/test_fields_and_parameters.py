@@ -55,9 +55,9 @@ def test_parameters_are_searched_for_by_a_part_of_their_name(bench, dataset):
     assert all(expected[name] in (text, value(text)) for name, text in found.items())
 
 
-@pytest.mark.feature(58, how="`cat /.agora/me.json`")
-@pytest.mark.feature(59, how="`cat /.agora/users.json`")
-@pytest.mark.feature(60, how="`cat /.agora/groups.json`")
+@pytest.mark.feature(58, how="`/.agora/me.json`")
+@pytest.mark.feature(59, how="`/.agora/users.json`")
+@pytest.mark.feature(60, how="`/.agora/groups.json`")
 def test_people_are_those_of_the_connector(bench):
     def read(name: str) -> Any:
         return json.loads(bench.shell('cat "$1"', bench.root / ".agora" / name))
@@ -95,9 +95,7 @@ def test_every_field_of_every_kind_of_object_is_shown(bench, dataset):
     assert json.loads((beside / "info.json").read_bytes())["id"] == item.object.id
 
 
-@pytest.mark.feature(
-    69, how="`/.agora/version.json`; a server that is too old is not mounted, with exit status 5"
-)
+@pytest.mark.feature(69, how="`agorafs mount` of a server that is too old: exit status 5")
 def test_the_version_is_shown_and_what_is_too_old_refused(bench, tmp_path):
     version = json.loads((bench.root / ".agora/version.json").read_bytes())
     assert version == bench.agora.get_version().to_dict()

@@ -22,7 +22,7 @@ def projects(bench) -> dict[str, Any]:
     return {one.display_name: one for one in bench.agora.get_projects()}
 
 
-@pytest.mark.feature(71, how="`mkdir -p projects/P`; `agorafs control / create-project NAME DESCRIPTION`")
+@pytest.mark.feature(71, how="`mkdir -p projects/P`; `agorafs control MOUNT create-project NAME DESCRIPTION`")
 def test_a_project_is_made_and_made_once(bench):
     bench.shell('mkdir "$1" && mkdir -p "$1" "$1"/folders/a && cd "$1"', bench.root / "projects/Made here")
     bench.command("control", bench.root, "create-project", "Made there", "All of 2024")

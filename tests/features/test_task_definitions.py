@@ -39,8 +39,7 @@ def names_in(directory) -> set[str]:
     return {path.name.replace("∕", "/") for path in directory.iterdir()}
 
 
-@pytest.mark.feature(48, how="`ls /tasks`")
-@pytest.mark.feature(74, how="`ls projects/P/tasks`")
+@pytest.mark.feature(48, 74, how="`ls /tasks`, `ls projects/P/tasks`")
 def test_tasks_are_listed_of_a_project_and_of_all(bench, task, project):
     path, made = project
     assert names_in(path / "tasks") == set(named(made)) == {"Checksum"}
@@ -54,6 +53,15 @@ def test_tasks_are_listed_of_a_project_and_of_all(bench, task, project):
     assert everywhere == set(theirs) and len(everywhere) == len(theirs) > 4
 
 
+@pytest.mark.feature(49, how="`/.agora/by-id/task/5`, `/.agora/by-id/script/7`")
+def test_a_task_is_found_by_its_id(bench):
+    for task in bench.on_server().get_tasks():
+        path = bench.by_id("script" if isinstance(task, ScriptTask) else "task", task.id)
+        assert path.resolve() == bench.project / "tasks" / task.name.replace("/", "∕")
+        definition = json.loads((path / "definition.json").read_bytes())
+        assert (definition["id"], definition["name"]) == (task.id, task.name)
+
+
 @pytest.mark.feature(51, how="`cat tasks/T/syntax`")
 def test_the_syntax_names_all_that_a_task_takes(bench):
     for task in bench.on_server().get_tasks():
@@ -65,7 +73,7 @@ def test_the_syntax_names_all_that_a_task_takes(bench):
 
 
 @pytest.mark.feature(
-    50, how="`echo 'ds=PATH target=PATH' > tasks/T/run`, `ds=dataset:57`; `agorafs run --wait`"
+    50, how="`echo 'ds=dataset:57 target=folder:3' > tasks/T/run`; `agorafs run --wait TASK ds=PATH`"
 )
 @pytest.mark.parametrize("way", ["file", "command"])
 def test_a_task_is_run_with_objects_by_path_or_by_number_and_waited_for(bench, way):
@@ -74,7 +82,7 @@ def test_a_task_is_run_with_objects_by_path_or_by_number_and_waited_for(bench, w
     dataset = bench.project / DATASET
     number = bench.attribute(dataset, "id")
     if way == "file":
-        line = f'ds=dataset:{number} algorithm=sha1 target="folders/Results by file"'
+        line = f"ds=dataset:{number} algorithm=sha1 target=folder:{target.id}"
         bench.shell('cd "$1" && echo "$2" > tasks/Checksum/run', bench.project, line)
         assert bench.wait_for((bench.project / "tasks/Checksum/run").read_text()) == "finished\n"
     else:
@@ -88,7 +96,7 @@ def test_a_task_is_run_with_objects_by_path_or_by_number_and_waited_for(bench, w
     assert sums == {line.split()[0] for line in shown.decode().splitlines()}
 
 
-@pytest.mark.feature(52, how="write `tasks/T/definition.json`, rename with `mv tasks/T tasks/U`")
+@pytest.mark.feature(52, how="rename with `mv tasks/T tasks/U`")
 def test_a_task_is_saved_by_writing_its_definition(bench, project, task, tmp_path):
     path, _ = project
     definition = path / "tasks/Checksum/definition.json"
@@ -115,7 +123,7 @@ def test_a_task_is_deleted_by_removing_it(bench, project, task):
 
 
 @pytest.mark.feature(
-    54, how="`agorafs control / export-tasks > FILE`, of one project `agorafs control projects/P …`"
+    54, how="`agorafs control MOUNT export-tasks > FILE`; those of one project `agorafs control projects/P …`"
 )
 def test_all_tasks_are_exported_to_a_file_that_the_connector_can_load(bench, task, project, tmp_path):
     path, _ = project

@@ -40,7 +40,9 @@ def _without_ids(value: Any) -> Any:
     return [_without_ids(one) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.feature(62, how="`echo 'create-workbook DATASET [NAME] [is-cardiac=1]' > .agora/control`")
+@pytest.mark.feature(
+    62, how="`echo 'create-workbook FILE NAME' > .agora/control`; for cardiac MR with `is-cardiac=1`"
+)
 def test_workbooks_are_made_as_the_connector_makes_them(bench, dataset):
     path, number = dataset
     shown = path / ".agora/workbooks"
@@ -55,7 +57,7 @@ def test_workbooks_are_made_as_the_connector_makes_them(bench, dataset):
     assert plain(found["Ours"]) != plain(found["Our heart"])
 
 
-@pytest.mark.feature(63, how="`DATASET/.agora/workbooks/NAME/workbook.json`")
+@pytest.mark.feature(63, how="`workbooks/NAME/workbook.json`")
 @pytest.mark.feature(65, how="`effective_buttons` in `workbooks/NAME/contours.json`")
 def test_a_workbook_is_shown_with_the_buttons_that_it_is_drawn_with(bench, dataset):
     path, number = dataset
@@ -72,7 +74,7 @@ def test_a_workbook_is_shown_with_the_buttons_that_it_is_drawn_with(bench, datas
 
 
 @pytest.mark.feature(64, how="`workbooks/NAME/masks/MASK.npy` and `.nii`")
-@pytest.mark.feature(66, how="write `masks/MASK.npy`, and groups of contours into `workbook.json`")
+@pytest.mark.feature(66, how="write to `masks/MASK.npy` and `workbook.json`")
 def test_masks_and_contours_are_written_and_read_again(bench, dataset):
     path, number = dataset
     bench.control("create-workbook . 'To draw in'", path)

@@ -148,3 +148,10 @@ class MemoryTasks:
         if project_id in self.failing:
             raise self.failing[project_id]
         return [task for task in self._tasks if task.project == project_id]
+
+    def task(self, task_id: int, *, is_script: bool) -> Task:
+        self._archive._asked("task", task_id)
+        for task in self._tasks:
+            if (task.id, task.is_script) == (task_id, is_script):
+                return task
+        raise NotFound(f"task {task_id} is not there")

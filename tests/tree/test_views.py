@@ -117,6 +117,16 @@ def test_a_tag_is_located_by_its_id_in_its_project_and_one_of_nobodys_project_un
         tree.locate(RemoteRef(Kind.TAG, 4711))
 
 
+def test_a_task_is_located_by_its_id_in_its_project_a_script_apart_from_what_has_its_number(tree, archive):
+    project = archive.add_project("P")
+    task = archive.tasks.add(project.id, "Recon", task_id=5)
+    script = archive.tasks.add(project.id, "Script", is_script=True, task_id=5)
+    for one, kind in [(task, Kind.TASK), (script, Kind.SCRIPT_TASK)]:
+        assert tree.locate(RemoteRef(kind, 5)) == ("projects", "P", "tasks", one.name)
+    with pytest.raises(NotFound):
+        tree.locate(RemoteRef(Kind.TASK, 6))
+
+
 def test_a_tag_shows_objects_of_every_kind_as_links_that_lead_to_them(tree, archive):
     project = archive.add_project("P")
     tag = archive.annotations.add_tag("good", project.id)
