@@ -1,8 +1,8 @@
 """Extended attributes of a node: what its record says, and what people say about it.
 
 Of the record, never with a request: ``user.agora.type``, ``id``, ``uid``, ``project``, ``sha1``, ``created``,
-``modified``, ``owner``, ``locked``, ``state`` and, where an operation or an upload failed, ``error`` (the reason in
-words). Times are ISO 8601 UTC; booleans are ``1`` and ``0``. Attributes without a value are not there. What is not
+``modified``, ``owner``, ``locked``, ``state``, ``dataset_type`` (the archive's number: 300 is DICOM, 100 Philips
+raw data, 600 NIfTI-1, …) and, where an operation or an upload failed, ``error`` (the reason in words). Times are ISO 8601 UTC; booleans are ``1`` and ``0``. Attributes without a value are not there. What is not
 stored yet has ``type``, ``project``, ``modified``, ``state`` and ``error``.
 
 Of annotations, which are kept for the listings' time:
@@ -63,6 +63,7 @@ OWN = frozenset(
     PREFIX + name
     for name in (
         "type", "id", "uid", "project", "sha1", "created", "modified", "owner", "locked", "state", "error",
+        "dataset_type",
     )
 )  # fmt: skip
 TAGS = PREFIX + "tags"
@@ -326,6 +327,8 @@ def attributes(node: Node, error: str | None) -> dict[str, str]:
         modified_ns = entry.target.modified_ns or modified_ns
     elif isinstance(record, Dataset):
         values["state"] = "stored"
+    if isinstance(record, Dataset):
+        values["dataset_type"] = record.type
     values["created"] = _iso(created_ns)
     values["modified"] = _iso(modified_ns)
     values["error"] = error

@@ -82,13 +82,12 @@ def test_the_series_of_an_exam_are_its_directories(bench, brain, phantom):
 
 @pytest.mark.feature(
     26,
-    how="`ls SERIES`; `grep -sl '\"type\": 300' SERIES/*/.agora/info.json SERIES/.agora/entries/*/info.json`",
+    how="`ls SERIES`; `getfattr -n user.agora.dataset_type SERIES/*`",
 )
 def test_the_datasets_of_a_series_are_found_by_their_type(bench, brain, phantom):
     script = (
-        'grep -sl "^  \\"type\\": $2,"'
-        ' "$1"/*/.agora/info.json "$1"/.agora/entries/*/info.json'
-        " | sed 's:/.agora/entries/:/:; s:/info.json::; s:/.agora$::'"
+        'for one in "$1"/*; do'
+        ' [ "$(getfattr --only-values -n user.agora.dataset_type "$one")" = "$2" ] && echo "$one"; done; true'
     )
     seen = set()
     for path in (phantom / "T2_TurboRARE (E2)", brain / "Survey"):
