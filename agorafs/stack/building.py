@@ -115,7 +115,7 @@ def _build(base: Foundation, on_failure: contextlib.ExitStack) -> Stack:
             allow_delete=settings.allow_delete,
         ),
         views=_views(base, working, sending, dot_agora),
-        annotations=Xattrs(working.annotations),
+        annotations=Xattrs(working.annotations, announce=working.announcer.announce),
     )
     uploading = build_uploading(base, sending, filesystem)
     desk = build_desk(base, working, filesystem, uploading.transit, dot_agora.forget_contents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from agorafs.vfs.objects import Objects
 from agorafs.vfs.tasks.runner import TaskRunner
 from agorafs.vfs.transit import Transit
 
+# A path takes microseconds; only a kernel that waits for us makes it last.
+_ANNOUNCEMENT_S = 0.2
+
 
 class Announcer:
     """Lets the kernel ask again about paths, from a thread of its own: no file operation may do that itself."""
@@ -31,9 +35,21 @@ class Announcer:
         self._workers = Workers("announcer", 1)
 
     def announce(self, paths: Iterable[str]) -> None:
-        """Do so, soon."""
-        named = list(paths)
-        self._workers.submit(lambda: self.tell(named) if self.tell is not None else None)
+        """Do so, and return when it is done: whoever has changed something sees it with his next step.
+
+        Not waited for long: the kernel may itself be waiting for the operation that has changed something.
+        """
+        named, is_told = list(paths), threading.Event()
+
+        def tell() -> None:
+            try:
+                if self.tell is not None:
+                    self.tell(named)
+            finally:
+                is_told.set()
+
+        if self._workers.submit(tell):
+            is_told.wait(_ANNOUNCEMENT_S)
 
     def close(self) -> None:
         """Forget what was not told yet."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import Kind, RemoteRef, Series
+from agorafs.client.view_records import TrashEntry
 from agorafs.clock import Clock
 from agorafs.errors import NotADirectory, NotFound, PermissionDenied
 from agorafs.tree.listing import Area, DirKey
@@ -221,6 +222,8 @@ class DotAgora:
         return node
 
     def _info(self, node: Node) -> bytes:
+        if isinstance(node.entry.record, TrashEntry):  # the archive tells nothing of a single one
+            return _json(node.entry.record.raw)
         ref = ref_of(node)
         if ref is None and node.project is not None:
             ref = RemoteRef(Kind.PROJECT, node.project.id)

@@ -48,7 +48,7 @@ class DotAnnotations(aside.Part):
     def __init__(
         self, annotations: Annotations, *, announce: Callable[[Iterable[str]], None] = lambda paths: None
     ) -> None:
-        """*announce* lets the kernel ask again about paths, soon, from another thread."""
+        """*announce* lets the kernel ask again about paths, from another thread."""
         self._annotations = annotations
         self._announce = announce
 

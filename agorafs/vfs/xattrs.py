@@ -2,8 +2,9 @@
 
 Of the record, never with a request: ``user.agora.type``, ``id``, ``uid``, ``project``, ``sha1``, ``created``,
 ``modified``, ``owner``, ``locked``, ``state``, ``dataset_type`` (the archive's number: 300 is DICOM, 100 Philips
-raw data, 600 NIfTI-1, …) and, where an operation or an upload failed, ``error`` (the reason in words). Times are ISO 8601 UTC; booleans are ``1`` and ``0``. Attributes without a value are not there. What is not
-stored yet has ``type``, ``project``, ``modified``, ``state`` and ``error``.
+raw data, 600 NIfTI-1, …) and, where an operation or an upload failed, ``error`` (the reason in words). Times are
+ISO 8601 UTC; booleans are ``1`` and ``0``. Attributes without a value are not there. What is not stored yet has
+``type``, ``project``, ``modified``, ``state`` and ``error``.
 
 Of annotations, which are kept for the listings' time:
 
@@ -32,7 +33,7 @@ every write and ``ls -l`` for every entry, so they are answered at once with "no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 
 from agorafs.client.records import Datafile, Dataset, Exam, Kind, Project, RemoteRef, Series
@@ -100,8 +101,12 @@ def _prefixed(name: str) -> bool:
 class Xattrs:
     """The attributes of what is stored. No state of its own; any thread."""
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(
+        self, annotations: Annotations, *, announce: Callable[[Iterable[str]], None] = lambda paths: None
+    ) -> None:
+        """*announce* lets the kernel ask again about paths, from another thread."""
         self._annotations = annotations
+        self._announce = announce
 
     def get(self, node: Node, name: str, error: str | None) -> str | None:
         """Return the attribute *name* of *node*, None if there is none; *error* is the last reason of its path."""
@@ -221,6 +226,7 @@ class Xattrs:
         check_may_lock(node)
         assert ref is not None
         self._annotations.set_locked(ref, wanted)
+        self._announce([node.path])  # its write bits: the kernel takes from a set attribute a new ctime alone
 
     def _check_flags(self, node: Node, name: str, flags: int, error: str | None) -> None:
         if not flags:

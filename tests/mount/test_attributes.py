@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.connector import connected
+from tests.support.mount import Mount
 from tests.support.writing import Place
 
 TIMEOUT_S = 60
@@ -105,6 +106,49 @@ def test_wrong_values_say_einval_and_what_is_so_says_eperm(place, file):
     refused(errno.EPERM, os.setxattr, file, "user.agora.locked", b"1")
     assert "locks and unlocks exams" in get(file, "user.agora.error")
     assert [request for request in place.drive.server.requests() if request["method"] != "GET"] == []
+
+
+def test_write_bits_follow_a_lock_at_once_whichever_way_it_is_set(private_demo, mount):
+    """What this mount has changed is seen on it at once.
+
+    The kernel took a set attribute for a new ctime alone, and kept the mode for another second.
+    """
+    project = mount(private_demo).path / "projects" / "Neuro Study"
+    exam = project / "exams" / "Brain, volunteer"
+    ways = {
+        "setfattr": lambda value: os.setxattr(exam, "user.agora.locked", value.encode()),
+        "locked": lambda value: (exam / ".agora" / "locked").write_text(f"{value}\n"),
+        "control": lambda value: (exam / ".agora" / "control").write_text(
+            "lock .\n" if value == "1" else "unlock .\n"
+        ),
+    }
+    seen = []
+    for name, set_lock in ways.items():
+        for value in "10" * 10:
+            exam.stat()  # the kernel knows it, and believes it for a second
+            set_lock(value)
+            seen.append((name, value, f"{exam.stat().st_mode & 0o222:o}"))
+    assert [one for one in seen if one[2] != ("0" if one[1] == "1" else "200")] == []
+
+
+def test_a_locked_exam_and_an_observer_take_no_attribute_and_say_why(private_demo, mount, tmp_path):
+    """No permission: EACCES, without a request, and the reason in words."""
+    one = mount(private_demo)
+    project = one.path / "projects" / "Neuro Study"
+    locked = project / "exams" / "CBU^Neuroimaging"
+    below = next(path for path in locked.iterdir() if path.is_dir())
+    sets = {"tags": b"new label", "rating": b"3", "param.TE": b"4", "tag.x": b"1"}
+    get(below, "user.agora.locked")
+    private_demo.reset_requests()
+    for name, value in sets.items():
+        refused(errno.EACCES, os.setxattr, below, f"user.agora.{name}", value)
+        assert get(below, "user.agora.error").endswith("is locked")
+    with Mount(private_demo.url, private_demo.users["observer"], tmp_path / "observer") as theirs:
+        exam = theirs.path / "projects" / "Neuro Study" / "exams" / "Brain, volunteer"
+        for name, value in (sets | {"locked": b"1"}).items():
+            refused(errno.EACCES, os.setxattr, exam, f"user.agora.{name}", value)
+            assert "observers only read" in get(exam, "user.agora.error")
+    assert [request for request in private_demo.requests() if request["method"] != "GET"] == []
 
 
 def test_the_files_of_dot_agora_say_and_take_the_same(place, file):
@@ -198,7 +242,7 @@ def test_listing_and_copying_a_directory_asks_for_no_annotations_and_their_tags_
 
     The tags of a whole directory cost at most two requests.
     """
-    place.upload({f"{number}.txt": b"%d" % number for number in range(20)})
+    place.upload({f"{number}.txt": b"%d" % number for number in range(100)})
     place.drive.mount.refresh(place.path)
     run("ls", "-l", place.path)
     place.drive.server.reset_requests()

@@ -106,6 +106,57 @@ def test_all_links_of_the_views_lead_somewhere_from_any_directory_and_after_the_
     assert all((elsewhere / link).exists() for link in links)
 
 
+def test_links_resolve_where_the_mount_is_bound_and_where_it_has_been_moved_to(one, project, tmp_path):
+    """Links are relative and lead inside the mount, from any working directory, also after the mount point has moved.
+
+    In a namespace of its own, where everybody may bind and move what is mounted.
+    """
+    exam = next(iter((project / "exams").iterdir()))
+    done("ln", "-s", f"../exams/{exam.name}", "folders/", cwd=project)
+    uid = os.getxattr(exam, "user.agora.uid").decode()
+    links = [
+        f"projects/{PROJECT}/folders/{exam.name}",
+        f".agora/by-id/exam/{exam_of(exam)}",
+        f".agora/by-uid/{uid}",
+        f"search/brain/{exam.name}",
+        *(
+            f"{place}/{name}"
+            for place in (
+                "tags/good",
+                "tasks",
+                f"projects/{PROJECT}/tags/good",
+                f"projects/{PROJECT}/exams/{exam.name}/.agora/in-folders",
+            )
+            for name in names(one.path / place)
+        ),
+        *(
+            f"patients/{name}/{inner}"
+            for name in names(one.path / "patients")
+            for inner in names(one.path / "patients" / name)
+        ),
+    ]
+    bound, moved = tmp_path / "bound", tmp_path / "moved"
+    bound.mkdir()
+    moved.mkdir()
+    look = """
+        for link; do
+            test -h "$link" && test -e "$link" || { echo "$link leads nowhere from $PWD"; exit 1; }
+            (cd "${link%/*}" && test -e "${link##*/}") || { echo "$link leads nowhere from beside it"; exit 1; }
+            case $(realpath "$link") in "$PWD"/*) ;; *) echo "$link leads out"; exit 1 ;; esac
+        done
+    """
+    script = f"""
+        from=$1 bound=$2 moved=$3; shift 3
+        mount --bind "$from" "$bound" && cd "$bound" || exit
+        {look}
+        cd / && mount --move "$bound" "$moved" && cd "$moved" || exit
+        {look}
+    """
+    outcome = run("unshare", "-rm", "sh", "-c", script, "sh", one.path, bound, moved, *links)
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+    assert len(links) > 10
+
+
 def test_a_search_is_there_for_whoever_names_it_and_for_nobody_else(one, project):
     assert "search" not in names(one.path)
     assert "search" not in names(project)

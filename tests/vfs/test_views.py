@@ -326,6 +326,8 @@ def test_a_deletion_is_a_file_that_says_what_was_deleted_and_rm_is_final(mounted
     content = mounted.world.read(place)
     assert json.loads(content) == entries[0].raw
     assert fs.getattr(place).size == len(content)
+    beside = f"/projects/P/trash/.agora/entries/scan.nii ({entries[0].id})/info.json"
+    assert json.loads(mounted.world.read(beside)) == entries[0].raw
     fs.remove(place)
     assert trash.trash() == entries[1:]
     mounted.archive.calls.clear()

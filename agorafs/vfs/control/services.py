@@ -163,7 +163,7 @@ class Services:
         read: Returns the bytes of a file by its path, refusing more than so many.
         refresh: Forgets what is known at and below a path; None means everything.
         forget_contents: Forgets what the files below ``.agora`` say.
-        announce: Lets the kernel ask again about paths, soon, from another thread.
+        announce: Lets the kernel ask again about paths, from another thread.
     """
 
     tree: Tree
