@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support.local_copy import OWN
 from tests.support.sandbox import SandboxProcess
 
 READ_BYTES = 1 << 20
@@ -59,7 +60,9 @@ def mounted_files(server: SandboxProcess, root: Path) -> list[MountedFile]:
     """
     files = []
     contents: dict[str, bytes] = {}
-    for parent, _, names in os.walk(root):
+    for parent, directories, names in os.walk(root):
+        if Path(parent).parent.name == "projects":
+            directories[:] = [name for name in directories if name not in OWN]
         for name in names:
             path = Path(parent, name)
             if path.is_symlink():
