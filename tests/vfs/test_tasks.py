@@ -712,6 +712,16 @@ def test_renaming_a_task_saves_it_with_its_new_name_and_all_its_fields(bench):
         )
 
 
+def test_renaming_a_task_keeps_what_others_have_changed_in_it_since_it_was_listed(bench):
+    task = bench.define(an_input("x", "exam"), execute_template="old")
+    assert bench.names() == ["T"]
+    node = bench.node("tasks", "T")
+    now = {**task.raw, "execute_template": "new"}
+    bench.tasks.define(bench.project.id, now)
+    bench.view.rename(node, bench.node("tasks"), "T2")
+    assert bench.tasks.changes == [("save", task.id, {**now, "name": "T2"}, False)]
+
+
 def test_in_the_list_of_all_tasks_nothing_is_made(bench):
     bench.define()
     everywhere = bench.world.tree.resolve(["tasks"])

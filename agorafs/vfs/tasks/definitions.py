@@ -9,7 +9,7 @@ place in the text (line and column), or the field (``inputs[2].type``). Nothing 
 Sorts.  A definition with ``yml`` is a script task, any other one is made of forms. A task can not become one of the
 other sort.
 
-Requests: one for each change.
+Requests: one for each change, two for renaming: the task goes back whole, so it is read anew first.
 
 Threads.  No state.
 """
@@ -39,6 +39,7 @@ _KEY = re.compile(r"[^\s=]+")
 class Server(Protocol):
     """What is asked of the archive: ``client.tasks``."""
 
+    def task(self, task_id: int, /, *, is_script: bool) -> Task: ...
     def create(self, body: Mapping[str, Any], /, *, is_script: bool = False) -> Task: ...
     def save(self, task_id: int, body: Mapping[str, Any], /, *, is_script: bool) -> Task: ...
     def delete(self, task_id: int, /, *, is_script: bool) -> None: ...
@@ -91,7 +92,8 @@ class Definitions:
 
     def rename(self, task: Task, name: str, project_id: int) -> None:
         """Let *task* be called *name*."""
-        self._server.save(task.id, {**task.raw, "name": name}, is_script=task.is_script)
+        now = self._server.task(task.id, is_script=task.is_script)  # others may have changed it
+        self._server.save(task.id, {**now.raw, "name": name}, is_script=task.is_script)
         self._task_changed(task, project_id)
 
     def delete(self, task: Task, project_id: int) -> None:
