@@ -59,7 +59,13 @@ def connect(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Stack:
 
 def _build(base: Foundation, on_failure: contextlib.ExitStack) -> Stack:
     settings, client, clock = base.settings, base.client, base.clock
-    working = build_working(base, on_failure, lambda: filesystem.objects, lambda: dot_agora.forget_contents())
+    working = build_working(
+        base,
+        on_failure,
+        lambda: filesystem.objects,
+        lambda: dot_agora.forget_contents(),
+        lambda: dot_agora.refresh(),
+    )
     sending = build_sending(
         base, on_failure, say=lambda dataset, what: said.say(working.annotations, dataset, what)
     )
@@ -141,5 +147,5 @@ def _views(base: Foundation, working: Working, sending: Sending, dot_agora: DotA
         Area.TAG: tags,
         Area.TASKS: tasks,
         Area.TASK: tasks,
-        Area.TRASH: TrashView(tree, client.exploring),
+        Area.TRASH: TrashView(tree, client.exploring, allow_delete=base.settings.allow_delete),
     }

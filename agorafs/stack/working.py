@@ -77,12 +77,14 @@ def build_working(
     on_failure: contextlib.ExitStack,
     objects: Callable[[], Objects],
     forget_contents: Callable[[], None],
+    forget_places: Callable[[], None],
 ) -> Working:
     """Build it.
 
     Args:
         objects: Tells which objects paths mean, once the file operations are there.
         forget_contents: Forgets what the files below ``.agora`` say, after something was changed.
+        forget_places: Forgets that, and where objects are: a job may have moved some.
     """
     settings, client, tree = base.settings, base.client, base.tree
 
@@ -92,7 +94,7 @@ def build_working(
 
     def ended(job: Job) -> None:
         job_ended(tree, job)
-        forget_contents()
+        forget_places()
 
     annotations = Annotations(
         client.annotations,
@@ -144,6 +146,7 @@ def build_desk(
         read=functools.partial(_read_whole, filesystem),
         refresh=lambda path: announce(filesystem.refresh(path)),
         forget_contents=forget_contents,
+        forget_places=filesystem.forget_places,
         announce=announce,
         clock=base.clock,
         is_read_only=settings.read_only,

@@ -115,6 +115,10 @@ class DotLinks(aside.Part):
         if what == BY_UID:
             if not names:
                 return Aside(ino, entries=())
+            try:
+                names[0].encode()
+            except UnicodeEncodeError:
+                raise NotFound(f"{names[0]!r} is not UTF-8, and no UID") from None
             return Aside(ino, link="../../" + "/".join(self._places.load(names[0])))
         ref = ref_of(node)
         assert ref is not None

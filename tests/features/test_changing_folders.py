@@ -123,7 +123,7 @@ def test_the_trash_of_a_project_is_emptied_and_that_of_no_other(bench):
     assert list((path / "trash").iterdir()) == []
 
 
-@pytest.mark.feature(8, how="`rm PROJECT/trash/*`")
+@pytest.mark.feature(8, how="`rm PROJECT/trash/*` (mounted with `allow_delete`)")
 def test_what_is_removed_from_the_trash_is_gone_for_good(bench):
     path, number = project_with_trash(bench)
     shown = {entry.name: entry for entry in (path / "trash").iterdir()}

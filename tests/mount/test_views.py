@@ -166,7 +166,11 @@ def test_a_search_is_there_for_whoever_names_it_and_for_nobody_else(one, project
     assert run("find", one.path / "search" / "T1", "-maxdepth", "1", "-type", "l").stdout.count("\n") > 3
 
 
-def test_rm_in_the_trash_is_final_and_mv_out_of_it_says_why_not(one, project):
+def test_rm_in_the_trash_is_final_where_deleting_is_allowed_and_mv_out_of_it_says_why_not(
+    private_demo, mount
+):
+    one = mount(private_demo, "allow_delete")
+    project = one.path / "projects" / PROJECT
     (entry,) = list((project / "trash").iterdir())
     about = json.loads(entry.read_bytes())
     assert entry.stat().st_size == len(entry.read_bytes())
@@ -175,8 +179,21 @@ def test_rm_in_the_trash_is_final_and_mv_out_of_it_says_why_not(one, project):
     assert b"web interface" in os.getxattr(entry, "user.agora.error")
     done("rm", entry)
     assert names(project / "trash") == []
-    entries = one.server.api("GET", "v1/trash/").json()["results"]
+    entries = private_demo.api("GET", "v1/trash/").json()["results"]
     assert about["id"] not in [entry["id"] for entry in entries]
+
+
+def test_what_rm_r_of_a_project_removes_stays_in_its_trash(one, project):
+    """`rm -r` reaches `trash/` after the folders, which would make final what it has just removed."""
+    before = set(names(project / "trash"))
+    assert run("rm", "-rf", project).returncode == 1
+    assert names(project / "folders") == []
+    kept = names(project / "trash")
+    assert before < set(kept)
+    assert any(name.startswith("brain_4d.nii (") for name in kept)
+    assert any(
+        entry["name"] == "brain_4d.nii" for entry in one.server.api("GET", "v1/trash/").json()["results"]
+    )
 
 
 def test_what_is_removed_in_a_folder_is_in_the_trash_at_once(one, project):
@@ -225,3 +242,27 @@ def test_copies_of_a_tag_with_links_followed_hold_the_data(one, project, tmp_pat
     else:
         shutil.copyfile(tag / name, copied)
         assert copied.stat().st_size == (tag / name).stat().st_size
+
+
+def test_links_to_what_was_moved_by_a_command_lead_to_its_new_place(one, project):
+    """Also those that were followed before, whose way was known."""
+    exam = one.path / ".agora" / "by-id" / "exam" / str(exam_of(project / "exams" / "Brain, volunteer"))
+    file = (
+        one.path
+        / ".agora"
+        / "by-id"
+        / "dataset"
+        / str(exam_of(project / "folders" / "Documents" / "protocol.txt"))
+    )
+    assert exam.resolve() == project / "exams" / "Brain, volunteer" and file.is_file()
+    commands = [
+        "move 'exams/Brain, volunteer' '/projects/Phantom QA'",
+        "move folders/Documents/protocol.txt folders",
+    ]
+    for command in commands:
+        (project / ".agora" / "control").write_text(f"{command}\n")
+    assert run("cat", one.path / ".agora" / "jobs" / "1" / "wait").stdout == "finished\n"
+    assert exam.resolve() == one.path / "projects" / "Phantom QA" / "exams" / "Brain, volunteer"
+    assert file.resolve() == project / "folders" / "protocol.txt"
+    (result,) = (one.path / ".agora" / "jobs" / "1" / "results").iterdir()
+    assert result.is_dir()

@@ -122,6 +122,7 @@ class Bench(World):
         )
         self.announced: list[str] = []
         self.forgotten = 0  # how often the files below .agora were
+        self.forgotten_places = 0
         self.filesystem.mounted_at("/mnt/agora")
         self.desk = Desk(self._services(), VERBS)
         self.wishes = wishes
@@ -152,6 +153,7 @@ class Bench(World):
             "read": lambda path, most: self.read(path),
             "refresh": lambda path: self.calls.append(f"refresh {path}"),
             "forget_contents": self._forget_contents,
+            "forget_places": self._forget_places,
             "announce": announce,
             "clock": self.clock,
             **wishes,
@@ -160,6 +162,9 @@ class Bench(World):
 
     def _forget_contents(self) -> None:
         self.forgotten += 1
+
+    def _forget_places(self) -> None:
+        self.forgotten_places += 1
 
     def say(self, text: str, directory: tuple[str, ...] = PROJECT) -> str:
         """Give a command and return the answer in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from agorafs.cache.pins import Pin
 from agorafs.client.records import Kind, RemoteRef
+from agorafs.client.task_records import Task
 from agorafs.client.view_records import TrashEntry
 from agorafs.errors import (
     AgoraFSError,
@@ -21,6 +23,7 @@ from agorafs.errors import (
     NotPermitted,
     NotSupported,
     PermissionDenied,
+    ProtocolError,
     ReadOnly,
 )
 from agorafs.tree.listing import Area, DirKey
@@ -152,8 +155,10 @@ def test_what_a_job_has_moved_is_looked_up_anew_when_it_has_ended(bench):
     )
     assert bench.names("/projects/P/exams") == ["E"]
     assert bench.jobs.notify is not None
+    places = bench.forgotten_places
     bench.jobs.notify(bench.jobs.job(1))
     assert bench.names("/projects/P/exams") == [] and bench.names("/projects/Q/exams") == ["E"]
+    assert bench.forgotten_places == places + 1
 
 
 def test_series_and_datasets_go_to_folders_and_for_a_project_to_its_root_folder(bench):
@@ -326,6 +331,15 @@ def test_in_no_project_the_tasks_of_all_are_exported(bench):
     assert len(json.loads(bench.say("export-tasks Q", ()))) == 1
 
 
+def test_a_script_task_is_copied_as_it_is_now(bench):
+    listed = Task(4, "Script", True, bench.project.id, (), {"name": "Script", "yml": "inputs: {}"})
+    bench.runner.returns["find_task"] = listed
+    bench.tasks.returns["task"] = dataclasses.replace(listed, raw={"name": "Script", "yml": "name: new"})
+    bench.say("copy-task Script /projects/Q")
+    (created,) = [call for call in bench.changed() if call.startswith("tasks.create")]
+    assert "name: new" in created and f"'project': {bench.other.id}" in created
+
+
 def test_tasks_are_copied_moved_and_deleted(bench):
     bench.say("copy-task Recon /projects/Q")
     bench.say("move-task Recon Q")
@@ -350,6 +364,23 @@ def test_pinning_pins_first_and_fetches_then(bench):
         ["pinning.pin", f"'dataset:{bench.dataset.id}'"],
     ]
     assert [call[0] for call in calls[2:]] == ["pinning.fetch"] * 3
+
+
+def test_a_project_is_pinned_with_its_folders_and_exams(bench):
+    bench.say("pin .")
+    assert bench.jobs.job(1).progress.endswith("are here to stay")
+    calls = bench.changed()
+    assert calls[0].startswith(f"pinning.pin 'project:{bench.project.id}'")
+    assert sum(call.startswith("pinning.fetch") for call in calls) >= 3
+
+
+def test_what_the_server_calls_wrong_is_a_bad_command(bench):
+    bench.exploring.returns["search_series"] = ProtocolError("at character 1", status=400)
+    with pytest.raises(BadCommand, match="character 1"):
+        bench.say("search-series x")
+    bench.exploring.returns["search_series"] = ProtocolError("HTML", status=200)
+    with pytest.raises(ProtocolError):
+        bench.say("search-series x")
 
 
 def test_pins_are_shown_and_let_go_by_path_also_when_what_they_pinned_has_gone(bench):

@@ -82,7 +82,7 @@ class Mounted:
         views: dict[Area, View] = {
             Area.TAGS: tag_view,
             Area.TAG: tag_view,
-            Area.TRASH: TrashView(world.tree, archive.exploring),
+            Area.TRASH: TrashView(world.tree, archive.exploring, allow_delete=allow_delete),
             Area.PROJECTS: ProjectsView(
                 world.tree,
                 self.projects,
@@ -319,7 +319,8 @@ def test_hits_of_a_search_lead_to_what_was_found_and_nothing_can_be_made_there(m
 # -- trash -------------------------------------------------------------------------------------------
 
 
-def test_a_deletion_is_a_file_that_says_what_was_deleted_and_rm_is_final(mounted):
+def test_a_deletion_is_a_file_that_says_what_was_deleted_and_rm_is_final(make):
+    mounted = make(allow_delete=True)
     fs, trash = mounted.filesystem, mounted.archive.exploring
     entries = [trash.add_trash(mounted.world.project.id, "scan.nii") for _ in range(3)]
     place = f"/projects/P/trash/scan.nii ({entries[0].id})"
@@ -352,8 +353,16 @@ def test_nothing_is_put_into_the_trash_or_taken_out_of_it(mounted):
     assert mounted.changes() == []
 
 
+def test_rm_makes_nothing_final_on_a_mount_that_does_not_allow_deleting(mounted):
+    entry = mounted.archive.exploring.add_trash(mounted.world.project.id, "scan")
+    with pytest.raises(PermissionDenied, match=r"allow_delete.*empty-trash"):
+        mounted.filesystem.remove(f"/projects/P/trash/scan ({entry.id})")
+    assert mounted.changes() == []
+    assert mounted.archive.exploring.trash() == [entry]
+
+
 def test_observers_do_not_empty_the_trash(make):
-    mounted = make(roles=[(1, 4)])
+    mounted = make(roles=[(1, 4)], allow_delete=True)
     entry = mounted.archive.exploring.add_trash(mounted.world.project.id, "scan")
     with pytest.raises(PermissionDenied):
         mounted.filesystem.remove(f"/projects/P/trash/scan ({entry.id})")
@@ -479,6 +488,10 @@ def test_a_uid_leads_to_its_exam_or_series_in_whatever_project(mounted, exam):
     assert archive.calls == []
     with pytest.raises(NotFound):
         mounted.filesystem.readlink("/.agora/by-uid/9.9.9")
+    mounted.archive.calls.clear()
+    with pytest.raises(NotFound, match="UTF-8"):
+        mounted.filesystem.readlink("/.agora/by-uid/1.2.\udcff")
+    assert mounted.archive.calls == []
     assert mounted.names("/.agora/by-uid") == []
     with pytest.raises(NotFound):
         mounted.filesystem.readdir("/projects/.agora/by-uid")

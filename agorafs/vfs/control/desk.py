@@ -10,7 +10,8 @@ Place.  The control files talk to it, and ``agorafs control`` through ``mount_re
 
 Threads.  Every method may be called from any thread; no state but the answers.
 
-Failure.  Every refusal is an ``AgoraFSError``; what else escapes a verb is a mistake of ours.
+Failure.  Every refusal is an ``AgoraFSError``; what else escapes a verb is a mistake of ours. What the server calls
+wrong (400, 422), such as an expression that it does not understand, is ``BadCommand``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agorafs.config import did_you_mean
-from agorafs.errors import AgoraFSError, BadCommand, ReadOnly
+from agorafs.errors import AgoraFSError, BadCommand, ProtocolError, ReadOnly
 from agorafs.vfs.aside import Caller
 from agorafs.vfs.control.answers import Answers
 from agorafs.vfs.control.language import Command, parse
@@ -83,6 +84,10 @@ class Desk:
             raise ReadOnly(f"{verb.name} is refused, agorafs mounts the archive read-only")
         try:
             outcome = verb.run(Request(self._services, directory, caller), arguments)
+        except ProtocolError as error:
+            if error.status in (400, 422):
+                raise BadCommand(str(error)) from error
+            raise
         finally:
             if verb.changes:  # also if it failed: a part of it may be done
                 self._services.forget_contents()

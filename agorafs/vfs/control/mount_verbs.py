@@ -91,7 +91,7 @@ def _files_below(request: Request, node: Node, progress: Progress) -> Iterator[D
 
 def _children(tree: Tree, node: Node) -> list[Node]:
     """Return what is in a directory, of a project its folders and exams, which is all that it has."""
-    if ref(node).kind is Kind.PROJECT and node.entry.ref is not None:
+    if node.entry.ref is not None and node.entry.ref.kind is Kind.PROJECT:
         return [child for child in tree.children(node) if child.entry.name in ("folders", "exams")]
     return [child for child in tree.children(node) if not rules.is_link(child)]
 

@@ -134,6 +134,7 @@ def _remove_items(request: Request, nodes: list[Node]) -> None:
             request.services.server.delete_folder_item(node.entry.item)
         is_link = rules.is_link(node)
         request.services.tree.removed(node.entry.ref, item=node.entry.item if is_link else None)
+    request.services.forget_places()
     request.services.announce(node.path for node in nodes)
 
 
@@ -202,6 +203,7 @@ def _move(request: Request, arguments: Arguments) -> Outcome:
     folder = to.some_folder
     services.server.move_dataset(number, to.project, folder)
     services.tree.changed([DirKey(Area.FOLDER, folder)], ref(node))
+    services.forget_places()
     services.announce([node.path, to.node.path])
     return Outcome(f"moved {node.path} to {to.node.path}", {"objects": [{"object": f"dataset:{number}"}]})
 
@@ -213,6 +215,7 @@ def _follow(request: Request, title: str, item: TimelineItem, to: Destination, m
 
     def notify(job: Job) -> None:
         services.tree.changed(_keys(to), None if moved is None else ref(moved))
+        services.forget_places()
         services.announce([to.node.path] if moved is None else [to.node.path, moved.path])
 
     return job_outcome(services.jobs.start_timeline(title, item, target=target, notify=notify))
@@ -256,6 +259,7 @@ def _delete(request: Request, arguments: Arguments) -> Outcome:
         if ref(node).kind is Kind.PATIENT:
             _forget_patients(request, ref(node))
         tree.removed(ref(node))
+    request.services.forget_places()
     request.services.announce(node.path for node in nodes)
     return Outcome("\n".join(f"deleted {node.path}" for node in nodes), {"objects": listing(nodes)})
 

@@ -101,7 +101,8 @@ def _copying_host(request: Request, project: Project, host: Mapping[str, Any]) -
 def copy_task(request: Request, task: Task, project: Project) -> None:
     """Copy *task* into *project*. The archive's own call takes numbers of tasks made of forms only."""
     if task.is_script:
-        body = {**task.raw, "project": project.id}
+        now = request.services.tasks.task(task.id, is_script=True)  # others may have changed it
+        body = {**now.raw, "project": project.id}
         request.services.tasks.create(body, is_script=True)
     else:
         request.services.tasks.copy_to(task.id, project.id)

@@ -103,6 +103,7 @@ class Exploring(Protocol):
 class Tasks(Protocol):
     """``client.tasks``."""
 
+    def task(self, task_id: int, *, is_script: bool) -> Task: ...
     def project_tasks(self, project_id: int) -> list[Task]: ...
     def create(self, body: Mapping[str, Any], *, is_script: bool = False) -> Task: ...
     def delete(self, task_id: int, *, is_script: bool) -> None: ...
@@ -163,6 +164,7 @@ class Services:
         read: Returns the bytes of a file by its path, refusing more than so many.
         refresh: Forgets what is known at and below a path; None means everything.
         forget_contents: Forgets what the files below ``.agora`` say.
+        forget_places: Forgets where objects are, after some were moved or deleted.
         announce: Lets the kernel ask again about paths, from another thread.
     """
 
@@ -183,6 +185,7 @@ class Services:
     read: Callable[[str, int], bytes]
     refresh: Callable[[str | None], None]
     forget_contents: Callable[[], None]
+    forget_places: Callable[[], None]
     announce: Callable[[Iterable[str]], None]
     clock: Clock
     is_read_only: bool = False

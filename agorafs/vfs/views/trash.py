@@ -3,6 +3,9 @@
 Nothing can be put here (what is removed elsewhere gets here by itself), and nothing can be taken out: no client of the
 archive restores anything, so the web interface has to.
 
+``rm`` is final only on a mount that allows deleting. ``rm -r`` of a project comes by here after it has removed what is
+in the folders, and would make that final in the same breath. The command ``empty-trash`` says what it wants, and may.
+
 Requests: 1 for each ``rm``.
 
 Threads.  No state.
@@ -16,7 +19,7 @@ from typing import Protocol
 
 from agorafs.client.records import Kind, RemoteRef
 from agorafs.client.view_records import TrashEntry
-from agorafs.errors import NotFound, NotPermitted
+from agorafs.errors import NotFound, NotPermitted, PermissionDenied
 from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import rules
 from agorafs.vfs.aside import Aside
@@ -32,9 +35,11 @@ class Disposal(Protocol):
 class TrashView(View):
     """See the module docstring. For the area ``TRASH``."""
 
-    def __init__(self, tree: Tree, disposal: Disposal) -> None:
+    def __init__(self, tree: Tree, disposal: Disposal, *, allow_delete: bool) -> None:
+        """*allow_delete*: ``rm`` is not refused."""
         self._tree = tree
         self._disposal = disposal
+        self._allow_delete = allow_delete
 
     def file(self, node: Node) -> Aside:
         """Return what the server says of a deletion."""
@@ -42,9 +47,18 @@ class TrashView(View):
         return Aside(node.entry.ino, content=f"{text}\n".encode(errors="replace"))
 
     def remove(self, node: Node) -> None:
-        """``unlink``: what was deleted is gone for good."""
+        """``unlink``: what was deleted is gone for good.
+
+        Raises:
+            PermissionDenied: The mount does not allow it, or the role does not.
+        """
         rules.check_may_change(node)
         entry = _entry_of(node)
+        if not self._allow_delete:
+            raise PermissionDenied(
+                f"{node.path}: nothing is removed from the trash so, unless mounted with allow_delete; the command "
+                "empty-trash empties it"
+            )
         with contextlib.suppress(NotFound):  # somebody else was faster
             self._disposal.delete_finally(entry.id)
         self._tree.removed(RemoteRef(Kind.TRASH_ENTRY, entry.id))
