@@ -38,7 +38,7 @@ from agorafs.vfs.parameter_values import (
     sets_as_json,
 )
 from agorafs.vfs.tagging import check_labels, split_labels
-from agorafs.vfs.virtual import written_file
+from agorafs.vfs.virtual import is_json, is_line, written_file
 from agorafs.vfs.xattrs import locked_of, stars_of
 
 
@@ -72,13 +72,19 @@ class DotAnnotations(aside.Part):
             case ["tags"]:
                 labels = self._annotations.tags(ref, project_of(node))
                 content = "".join(f"{label}\n" for label in labels).encode(errors="replace")
-                return written_file(ino, content, lambda said: self._tag(node, ref, said), is_value=True)
+                return written_file(
+                    ino, content, lambda said: self._tag(node, ref, said), is_complete=is_line
+                )
             case ["rating"]:
                 content = f"{self._annotations.rating(ref)}\n".encode()
-                return written_file(ino, content, lambda said: self._rate(node, ref, said), is_value=True)
+                return written_file(
+                    ino, content, lambda said: self._rate(node, ref, said), is_complete=is_line
+                )
             case ["locked"]:
                 content = b"1\n" if node.entry.locked else b"0\n"
-                return written_file(ino, content, lambda said: self._lock(node, ref, said), is_value=True)
+                return written_file(
+                    ino, content, lambda said: self._lock(node, ref, said), is_complete=is_line
+                )
             case ["parameters.json"]:
                 return Aside(ino, content=sets_as_json(self._annotations.parameter_sets(ref)))
             case ["parameters"]:
@@ -91,7 +97,9 @@ class DotAnnotations(aside.Part):
                 content = set_as_json(one)
                 if one.is_read_only:
                     return Aside(ino, content=content)
-                return written_file(ino, content, self._writer(node, ref, one.name, one.id))
+                return written_file(
+                    ino, content, self._writer(node, ref, one.name, one.id), is_complete=is_json
+                )
         return None
 
     def make(self, node: Node, rest: Sequence[str]) -> Aside | None:
@@ -101,7 +109,8 @@ class DotAnnotations(aside.Part):
         if ref is None or name is None:
             return None
         check_may_annotate(node)
-        return written_file(aside.inode_below(node.entry.ino, rest), b"", self._writer(node, ref, name, None))
+        ino = aside.inode_below(node.entry.ino, rest)
+        return written_file(ino, b"", self._writer(node, ref, name, None), is_complete=is_json)
 
     def remove(self, node: Node, rest: Sequence[str]) -> bool:
         """Remove a set of parameters; False if *rest* is none.

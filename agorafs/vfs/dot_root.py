@@ -121,7 +121,7 @@ class DotInfo(Part):
         name = rest[0]
         if name in (_STATUS, _METRICS):
             render = self._status_json if name == _STATUS else self._metrics
-            return Aside(ino, content=render(), talk=lambda _: Draft(render(), _refuse, is_value=False))
+            return Aside(ino, content=render(), talk=lambda _: Draft(render(), _refuse))
         ref = ref_of(node)
         return Aside(ino, content=self._contents.load(_File(name, 0 if ref is None or is_root else ref.id)))
 

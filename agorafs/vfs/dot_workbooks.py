@@ -36,7 +36,7 @@ from agorafs.vfs.aside import Aside, Names, Part, directory, inode_below
 from agorafs.vfs.dot_root import as_json
 from agorafs.vfs.masks import Mask, MaskFile, nifti_file, npy_file, parse_npy
 from agorafs.vfs.objects import ref_of
-from agorafs.vfs.virtual import MAX_DRAFT_BYTES, Draft, written_file
+from agorafs.vfs.virtual import MAX_DRAFT_BYTES, Draft, is_json, written_file
 from agorafs.vfs.workbooks import Change, contours_of, masks_of, merged, parse_change, with_labels
 
 Workbook = Mapping[str, Any]
@@ -164,7 +164,7 @@ class DotWorkbooks(Part):
                 return directory(ino, files=(_WORKBOOK, _CONTOURS), directories=(_MASKS,))
             case ["workbook.json"]:
                 accept = functools.partial(self._accept_json, node, dataset, workbook)
-                return written_file(ino([]), as_json(workbook), accept)
+                return written_file(ino([]), as_json(workbook), accept, is_complete=is_json)
             case ["contours.json"]:
                 return Aside(ino([]), content=as_json(contours_of(workbook)))
             case ["masks"]:
@@ -194,7 +194,7 @@ class DotWorkbooks(Part):
         return Aside(
             ino,
             held=held,
-            talk=lambda _: Draft(held.open().whole(), accept, is_value=False),
+            talk=lambda _: Draft(held.open().whole(), accept),
             can_write=True,
         )
 

@@ -37,7 +37,6 @@ from agorafs.errors import (
     NotFound,
     NotPermitted,
     ReadOnly,
-    Refused,
     StaleLookup,
 )
 from agorafs.tree.listing import Area, DirKey, Special
@@ -331,8 +330,8 @@ class FileSystem:
         """
         try:
             return self._files.write(handle, offset, data)
-        except Refused as error:  # a value or a command, most often
-            self._complaints.note(self.path_of(handle), error)
+        except AgoraFSError as error:  # a value or a command, most often
+            self._note_with_directory(self.path_of(handle), error)
             raise
 
     def truncate(self, path: str, size: int, handle: int | None = None) -> None:
@@ -356,8 +355,8 @@ class FileSystem:
         """A program closed a descriptor: what it wrote survives the death of every process from here on."""
         try:
             self._files.flush(handle)
-        except Refused as error:  # what was written as a whole, such as a description
-            self._complaints.note(self.path_of(handle), error)
+        except AgoraFSError as error:  # what was written as a whole, such as a description
+            self._note_with_directory(self.path_of(handle), error)
             raise
 
     def fsync(self, handle: int) -> None:
@@ -480,9 +479,12 @@ class FileSystem:
         except (AlreadyExists, NotFound, NotADirectory, IsADirectory, StaleLookup):
             raise  # these say it all
         except AgoraFSError as error:
-            self._complaints.note(path.rpartition("/")[0] or "/", error)
-            self._complaints.note(path, error)
+            self._note_with_directory(path, error)
             raise
+
+    def _note_with_directory(self, path: str, error: AgoraFSError) -> None:
+        self._complaints.note(path.rpartition("/")[0] or "/", error)
+        self._complaints.note(path, error)
 
     # -- upkeep --------------------------------------------------------------------------------------
 

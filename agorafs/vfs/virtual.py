@@ -1,10 +1,11 @@
 """Files whose bytes are made when they are opened, and that act when they are written.
 
 A *draft* (``written_file``) shows a value, and takes a new one as a whole: what is written is collected and handed
-over when the writer closes the file, or, for a file that holds one value, at the write that ends its line. So
-``echo 7 > rating`` fails in the shell with the errno of the refusal, and ``cp new.json parameters/User.json`` with
-that of ``close``. A file that is only emptied (``: > rating``) is as if nobody had written: what is wanted must be
-said.
+over when the writer closes the file, or before, at the write that makes it complete: for a file that holds one value
+the one that ends its line, for JSON the one that ends a line and leaves no bracket open. So ``echo 7 > rating`` and
+``echo '{"TE": {}}' > parameters/User.json`` fail in the shell with the errno of the refusal (shells do not look at
+what ``close`` says), and ``cp new.json parameters/User.json`` at the latest with that of ``close``. A file that is
+only emptied (``: > rating``) is as if nobody had written: what is wanted must be said.
 
 A *stream* (``stream_file``) has no size and no place: what is written is heard, what is read is said.
 
@@ -14,6 +15,7 @@ handed over is taken under it, so that two closes of one descriptor do not do it
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 
@@ -24,17 +26,40 @@ from agorafs.vfs.handles import Writable
 # Definitions, parameter sets and masks are kilobytes; nothing that is written here goes to the spool.
 MAX_DRAFT_BYTES = 64 * 1024 * 1024
 
+IsComplete = Callable[[bytearray], bool]
+
+
+def never(_: bytearray) -> bool:
+    """Tell that what was written may go on until it is closed."""
+    return False
+
+
+def is_line(written: bytearray) -> bool:
+    """Tell whether a value has been written with the end of its line."""
+    return written.endswith(b"\n")
+
+
+def is_json(written: bytearray) -> bool:
+    """Tell whether what was written is an object or a list of JSON, to the end of a line: nothing can follow."""
+    if not written.endswith(b"\n") or not written.rstrip().endswith((b"}", b"]")):
+        return False
+    try:
+        json.loads(written)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
 
 def written_file(
-    ino: int, content: bytes, accept: Callable[[bytes], None], *, is_value: bool = False
+    ino: int, content: bytes, accept: Callable[[bytes], None], *, is_complete: IsComplete = never
 ) -> Aside:
     """Return a file that shows *content*, and gives what is written to *accept*, which carries it out or raises.
 
     Args:
-        is_value: It holds one value on one line, which counts at the write that ends the line.
+        is_complete: Tells, after each write, whether what was written counts already.
     """
     return Aside(
-        ino, content=content, talk=lambda caller: Draft(content, accept, is_value=is_value), can_write=True
+        ino, content=content, talk=lambda caller: Draft(content, accept, is_complete), can_write=True
     )
 
 
@@ -46,13 +71,16 @@ def stream_file(ino: int, talk: Callable[[Caller], Writable], *, can_write: bool
 class Draft:
     """One opening of a file that is written as a whole. See the module docstring."""
 
-    def __init__(self, content: bytes, accept: Callable[[bytes], None], *, is_value: bool) -> None:
+    def __init__(
+        self, content: bytes, accept: Callable[[bytes], None], is_complete: IsComplete = never
+    ) -> None:
         self._accept = accept
-        self._is_value = is_value
+        self._is_complete = is_complete
         self._lock = threading.Lock()
         # changing, guarded by _lock
         self._bytes = bytearray(content)
         self._is_pending = False  # something was written that has not been handed over
+        self._counted = b""  # the latest that was accepted
 
     @property
     def size(self) -> int:
@@ -78,7 +106,7 @@ class Draft:
                 self._bytes.extend(bytes(offset - len(self._bytes)))
             self._bytes[offset : offset + len(data)] = data
             self._is_pending = True
-            is_complete = self._is_value and self._bytes.endswith(b"\n")
+            is_complete = self._is_complete(self._bytes)
         if is_complete:
             self.flush()
         return len(data)
@@ -101,7 +129,12 @@ class Draft:
                 return
             self._is_pending = False  # a refusal is told once
             written = bytes(self._bytes)
+            counted = self._counted
+        if len(written) > len(counted) > 0 and written.rstrip() == counted.rstrip():
+            return  # a blank line behind it
         self._accept(written)
+        with self._lock:
+            self._counted = written
 
     def fsync(self) -> None:
         """As ``flush``: what was accepted is on the server."""

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.connector import connected
 from tests.support.mount import Mount
+from tests.support.waiting import eventually
 from tests.support.writing import Place
 
 TIMEOUT_S = 60
@@ -171,6 +172,25 @@ def test_the_files_of_dot_agora_say_and_take_the_same(place, file):
     assert said_of(place, file).stars == 3
 
 
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_set_of_parameters_that_is_none_fails_in_a_shell_and_the_reason_is_in_its_directory(
+    place, file, shell
+):
+    sets = file.parent / ".agora" / "entries" / file.name / "parameters"
+    done = subprocess.run(
+        [shell, "-c", """echo '{"TE": {"a": 1}}' > New.json"""],
+        cwd=sets,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode != 0
+    assert get(sets, "user.agora.error") == (
+        "TE: a value is a number, a text, true, false, or a list of these"
+    )
+    assert list(sets.iterdir()) == []
+    assert said_of(place, file).parameters == {}
+
+
 @pytest.mark.parametrize("program", [("cp", "--preserve=xattr"), ("rsync", "-X")], ids=["cp", "rsync"])
 def test_copies_carry_tags_rating_and_parameters_along(place, file, program):
     run("setfattr", "-n", "user.agora.tags", "-v", "good", file)
@@ -232,6 +252,9 @@ def test_attributes_can_be_set_on_a_stored_file_that_is_open_for_writing(place, 
     with file.open("r+b"):
         os.setxattr(file, "user.agora.tags", b"while open")
         assert get(file, "user.agora.tags") == "while open"
+    eventually(
+        lambda: get(file, "user.agora.state") == "stored", TIMEOUT_S
+    )  # the kernel lets go of it by and by
     assert said_of(place, file).tags == ["while open"]
 
 

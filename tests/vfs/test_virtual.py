@@ -8,11 +8,12 @@ import pytest
 
 from agorafs.errors import AlreadyExists, BadCommand, NotFound, PermissionDenied, TooLarge
 from agorafs.vfs.aside import Aside, Caller, Names, Part
-from agorafs.vfs.virtual import MAX_DRAFT_BYTES, stream_file, written_file
+from agorafs.vfs.virtual import MAX_DRAFT_BYTES, is_json, is_line, stream_file, written_file
 from tests.vfs.world import HOME, World
 
 VALUE = f"{HOME}/.agora/value"
 TEXT = f"{HOME}/.agora/text"
+JSON = f"{HOME}/.agora/json"
 
 
 class Notes(Part):
@@ -30,9 +31,11 @@ class Notes(Part):
 
     def resolve(self, node, rest, *, is_root):
         if list(rest) == ["value"]:
-            return written_file(11, self.value, self._accept_value, is_value=True)
+            return written_file(11, self.value, self._accept_value, is_complete=is_line)
         if list(rest) == ["text"]:
             return written_file(12, self.text, self._accept_text)
+        if list(rest) == ["json"]:
+            return written_file(15, b"{}", self._accept_json, is_complete=is_json)
         if list(rest) == ["stream"]:
             return stream_file(13, self._talk, can_write=True)
         return None
@@ -57,6 +60,11 @@ class Notes(Part):
     def _accept_text(self, data):
         self.accepted.append(data)
         self.text = data
+
+    def _accept_json(self, data):
+        self.accepted.append(data)
+        if b"bad" in data:
+            raise BadCommand("this is bad")
 
     def _talk(self, caller):
         self.callers.append(caller)
@@ -99,6 +107,39 @@ def test_a_refused_value_fails_the_write_once_and_says_why(world, notes):
     world.filesystem.flush(handle)
     assert notes.accepted == [b"many\n"]
     assert notes.value == b"3\n"
+
+
+def test_json_counts_at_the_write_that_closes_its_last_bracket(world, notes):
+    """So that ``echo`` fails: shells do not look at what close(2) says."""
+    handle = world.filesystem.open(JSON, os.O_WRONLY | os.O_TRUNC).handle
+    world.filesystem.write(handle, 0, b'{"a": {\n')
+    world.filesystem.write(handle, 8, b'"b": 1}\n')
+    assert notes.accepted == []
+    world.filesystem.write(handle, 16, b"}\n")
+    assert notes.accepted == [b'{"a": {\n"b": 1}\n}\n']
+    world.filesystem.write(handle, 18, b"\n")  # changes nothing, and is not another one
+    world.filesystem.flush(handle)
+    assert len(notes.accepted) == 1
+
+
+def test_json_that_is_refused_fails_each_write_of_it_and_says_why_in_its_directory_too(world, notes):
+    """The file may be none of those that are there."""
+    handle = world.filesystem.open(JSON, os.O_WRONLY | os.O_TRUNC).handle
+    for _ in range(2):
+        with pytest.raises(BadCommand):
+            world.filesystem.write(handle, 0, b'["bad"]\n')
+    for path in (JSON, f"{HOME}/.agora"):
+        assert world.filesystem.getxattr(path, "user.agora.error") == b"this is bad"
+    assert len(notes.accepted) == 2
+
+
+def test_what_is_no_json_yet_waits_for_close(world, notes):
+    handle = world.filesystem.open(JSON, os.O_WRONLY | os.O_TRUNC).handle
+    for offset, piece in ((0, b"[1\n"), (3, b"]]\n")):
+        world.filesystem.write(handle, offset, piece)
+    assert notes.accepted == []
+    world.filesystem.flush(handle)
+    assert notes.accepted == [b"[1\n]]\n"]
 
 
 def test_a_text_is_taken_whole_when_it_is_closed(world, notes):

@@ -35,7 +35,7 @@ from agorafs.vfs.tasks.definitions import Definitions, definition_text, parse_de
 from agorafs.vfs.tasks.runner import TaskRunner, parse_arguments
 from agorafs.vfs.tasks.syntax import syntax_text
 from agorafs.vfs.views.view import View
-from agorafs.vfs.virtual import stream_file, written_file
+from agorafs.vfs.virtual import is_json, stream_file, written_file
 
 _DEFINITION = "definition.json"
 _JSON = ".json"
@@ -55,7 +55,12 @@ class TaskView(View):
         task, target = _task(node), node.entry.target
         assert isinstance(target, Special)
         if target.name == _DEFINITION:
-            return written_file(node.entry.ino, definition_text(task), lambda data: self._save(node, data))
+            return written_file(
+                node.entry.ino,
+                definition_text(task),
+                lambda data: self._save(node, data),
+                is_complete=is_json,
+            )
         if target.name == "syntax":
             return Aside(node.entry.ino, content=syntax_text(task).encode(errors="replace"))
         return stream_file(node.entry.ino, lambda caller: self._talk(node, caller), can_write=True)
@@ -73,7 +78,8 @@ class TaskView(View):
         def accept(data: bytes) -> None:
             self._definitions.create(project, parse_definition(data), _own_name(stem))
 
-        return written_file(hashed_inode("new task", str(project.id), name), b"", accept)
+        ino = hashed_inode("new task", str(project.id), name)
+        return written_file(ino, b"", accept, is_complete=is_json)
 
     def make_directory(self, parent: Node, name: str) -> None:
         """Make a task that does nothing yet."""
