@@ -167,6 +167,30 @@ def test_writers_at_once_get_their_own_answers(place):
     assert found == {name: [f"refreshed /projects/Neuro Study/{name}\n"] * 10 for name in names}
 
 
+def test_processes_of_eight_terminals_at_once_get_their_own_answers(place):
+    """Who gives commands at the same time reads the answers to their own; also each with ``echo``, and then ``cat``."""
+    verbs = ["lock", "tag", "rate", "link", "copy", "move", "rename", "refresh"]
+    script = """
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+            echo "help $1" > .agora/control && head -n 1 .agora/control || exit
+        done
+    """
+    started = [
+        subprocess.Popen(
+            ["sh", "-c", script, "sh", verb],
+            cwd=place.project,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for verb in verbs
+    ]
+    for verb, process in zip(verbs, started, strict=True):
+        answers = process.communicate(timeout=60)[0].splitlines()
+        assert process.returncode == 0
+        assert [answer.split()[0] for answer in answers] == [verb] * 10
+
+
 def test_what_was_changed_is_seen_on_the_mount_at_once(place):
     """What this mount has changed is seen on it at once."""
     exams = place.project / "exams"

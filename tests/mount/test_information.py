@@ -79,6 +79,38 @@ def test_no_secret_is_in_any_file(demo, demo_mount):
         assert not [key for key in demo.users.values() if key in content]
 
 
+def test_every_directory_has_what_is_said_of_it_unlisted_of_true_size_and_without_a_key(demo, demo_mount):
+    """Views, tags, searches and directories of datasets too; of each file there, ``stat`` says what reading gives."""
+    root, project = demo_mount.path, demo_mount.path / "projects" / "Neuro Study"
+    series = project / "exams" / "Brain, volunteer" / "Survey"
+    places = [
+        *(root, root / "projects", root / "patients", root / "tags", root / "tasks", root / "search"),
+        *(root / "tags" / "good", root / "search" / "brain", next((root / "patients").iterdir())),
+        *(project, *project.iterdir(), project / "search", project / "search" / "brain"),
+        *(project / "tags" / "good", project / "tasks" / "Checksum", next((project / "patients").iterdir())),
+        *(series.parent, series, series / "DICOM dataset", series / "DICOM dataset" / "DICOM"),
+        *(project / "folders" / "Derived", project / "folders" / "Derived" / "NIfTI"),
+    ]
+    read_bytes = 0
+    for place in places:
+        assert ".agora" not in [path.name for path in place.iterdir()]
+        beside = place / ".agora"
+        assert {"control", "info.json", "path", "entries"} <= {path.name for path in beside.iterdir()}
+        assert (beside / "path").read_text() == f"/{place.relative_to(root)}\n".replace("/.\n", "/\n")
+        for file in beside.rglob("*"):  # follows no link
+            if file.is_symlink():
+                assert file.exists(), file
+            elif file.is_file() and file.name not in ("control", "status.json", "metrics"):
+                size = file.stat().st_size
+                content = file.read_bytes()
+                assert size == len(content), file
+                assert not [key for key in demo.users.values() if key.encode() in content], file
+                read_bytes += size
+                if file.suffix == ".json":
+                    json.loads(content)
+    assert read_bytes > 100_000
+
+
 def test_the_status_is_that_of_the_command_and_metrics_are_numbers(demo_mount):
     status = json.loads((demo_mount.path / ".agora/status.json").read_bytes())
     assert (status["agorafs"], status["url"]) == (__version__, demo_mount.url)
