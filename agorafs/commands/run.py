@@ -1,8 +1,8 @@
 """Have the server run a task, and wait for its end if that is wanted.
 
 TASK is its name in the project (--project, or that of the working directory), its directory on a mount, task:5 or
-script:7. Each KEY=VALUE is an input, as the file syntax of the task says; objects are given by a path, or as
-dataset:57.
+script:7. Each KEY=VALUE is an input, as the file syntax of the task says; objects are given by a path (in the project
+if --project says which, else from the working directory), or as dataset:57.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
             "path": directory,
             "arguments": inputs,
             "target": arguments.target,
-            "outside": str(Path.cwd()),
+            "outside": None if arguments.project is not None else str(Path.cwd()),
         }
     )
     path = place.shown(f"/.agora/jobs/{job['job']}")

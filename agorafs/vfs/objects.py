@@ -56,6 +56,14 @@ def ref_of(node: Node) -> RemoteRef | None:
     return None
 
 
+def ref_in(text: str) -> RemoteRef | None:
+    """Return the object that *text* gives by kind and number; None if it is no such text."""
+    word, colon, number = text.partition(":")
+    if colon and word in WORDS and number.isascii() and number.isdigit() and len(number) <= 18:
+        return RemoteRef(WORDS[word], int(number))
+    return None
+
+
 class Objects:
     """See the module docstring."""
 
@@ -78,9 +86,12 @@ class Objects:
             NotFound: There is no such object; or it is not stored yet.
             BadCommand: *text* is neither, or names something that is no object.
         """
-        word, colon, number = text.partition(":")
-        if colon and word in WORDS and number.isascii() and number.isdigit() and len(number) <= 18:
-            return self.by_number(RemoteRef(WORDS[word], int(number)))
+        given = ref_in(text)
+        if given is not None:
+            try:
+                return self.by_number(given)
+            except NotFound:
+                raise NotFound(f"there is no {text} on the server, or you may not see it") from None
         if not text or "\0" in text:
             raise BadCommand("an object is given by its path, or as dataset:57")
         if text.startswith("/") and not self._is_inside(text):

@@ -28,7 +28,13 @@ def test_a_task_is_started_and_the_job_is_named(program):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"job 3: {program.mountpoint}/.agora/jobs/3\n"
     inputs = json.dumps({"ds": "exams/E/S", "size": "1024"})
-    assert runs(program) == [f"run Recon in /projects/P {inputs} target=None outside={program.home}"]
+    assert runs(program) == [f"run Recon in /projects/P {inputs} target=None outside=None"]
+
+
+def test_paths_are_meant_from_the_working_directory_unless_a_project_is_named(program):
+    mounted(program)
+    assert program.run("run", "Recon", "ds=S", cwd=program.home).returncode == 0
+    assert runs(program)[0].endswith(f"outside={program.home}")
 
 
 def test_with_wait_it_ends_with_the_run_and_names_the_results(program):

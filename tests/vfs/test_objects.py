@@ -77,6 +77,11 @@ def test_what_is_not_there_is_not_found(world, exam, text):
         means(world, text)
 
 
+def test_a_number_that_nothing_has_is_said_without_the_words_of_http(world):
+    with pytest.raises(NotFound, match=r"^there is no exam:99 on the server, or you may not see it$"):
+        means(world, "exam:99")
+
+
 @pytest.mark.parametrize("text", ["", "a\0b", "../exams", "/", "/.agora/me"])
 def test_what_is_no_object_is_refused(world, exam, text):
     with pytest.raises((BadCommand, NotFound)):

@@ -177,6 +177,22 @@ def test_a_path_on_the_command_line_is_meant_from_its_working_directory(bench):
         run("exams/E/S", "/mnt/agora/projects")
 
 
+def test_a_number_means_its_object_whatever_the_working_directory(bench):
+    task = bench.define(an_input("x", "series"))
+    bench.world.filesystem.mounted_at("/mnt/agora")
+    for outside in ("/mnt/agora/projects/P/exams", "/home/ann", None):
+        bench.runner.run(
+            task, {"x": f"series:{bench.series.id}"}, directory=["projects", "P"], outside=outside
+        )
+    assert len({str(change) for change in bench.tasks.changes}) == 1
+
+
+def test_what_is_nowhere_is_said_to_be_missing_in_the_project_and_not_beside_the_file_run(bench):
+    task = bench.define(an_input("x", "series"))
+    with pytest.raises(NotFound, match=r"^x: /projects/P/exams/none does not exist"):
+        bench.runner.run(task, {"x": "exams/none"}, directory=["projects", "P", "tasks", "T"])
+
+
 @pytest.mark.parametrize(
     ("type_", "kind"), [("exam", "exam"), ("exam", "study"), ("series", "series"), ("series", "serie")]
 )
@@ -483,6 +499,10 @@ def test_a_task_that_is_not_there_is_named_with_the_nearest(bench):
         bench.runner.find_task(("projects", "P"), "Cheksum")
     with pytest.raises(NotFound, match="there is no task 'Checksum' here"):
         bench.runner.find_task((), "Checksum")
+    with pytest.raises(NotFound, match=r"in the project P;"):
+        bench.runner.find_task(("projects", "P"), "Quite another")
+    with pytest.raises(NotFound, match=r"^/projects/Pp does not exist"):
+        bench.runner.find_task(("projects", "Pp"), "Checksum")
     with pytest.raises(NotFound):
         bench.runner.find_task((), "../../etc")
     with pytest.raises(NotFound, match="is not a task"):

@@ -4,7 +4,8 @@ Who starts one: ``tasks/<task>/run``, the verb ``run`` of the control file, ``ag
 
 Places.  A path that is said in the directory of a task is looked for from there, and if there is no such thing from
 the directory of its project: ``exams/E/S`` and ``../../exams/E/S`` both mean what they seem to. A path that
-``agorafs run`` is given is relative to the working directory of the command (``outside``), or to the project.
+``agorafs run`` is given is relative to the working directory of the command (``outside``) if that is on
+the mount, otherwise to the project.
 
 Target.  ``target`` is where the results go, unless the task has an input of that name: that is ``input.target``.
 
@@ -31,7 +32,7 @@ from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import rules
 from agorafs.vfs.control.language import is_object, load_json
 from agorafs.vfs.jobs import Job
-from agorafs.vfs.objects import Objects, ref_of
+from agorafs.vfs.objects import Objects, ref_in, ref_of
 from agorafs.vfs.tasks.inputs import check_inputs, check_target
 
 _TARGET = "target"
@@ -153,8 +154,18 @@ class TaskRunner:
             found = self._objects().follow(directory, text)
         if not isinstance(found, Node):
             hint = did_you_mean(text, known) or (f"; there are: {', '.join(known)}" if known else "")
-            raise NotFound(f"there is no task {text!r} here{hint}")
+            raise NotFound(f"there is no task {text!r} here, in {self._project_words(directory)}{hint}")
         return _task_at(found)
+
+    def _project_words(self, directory: Sequence[str]) -> str:
+        """Say where a task was looked for by its name.
+
+        Raises:
+            NotFound: The project of *directory* is not there.
+        """
+        if len(directory) < 2 or directory[0] != Area.PROJECTS.value:
+            return "no project: name one, or give a path to the task"
+        return f"the project {self._tree.resolve(directory[:2]).entry.name}"
 
     def _tasks_of(self, directory: Sequence[str]) -> Node:
         """Return the directory of the tasks of the project that *directory* lies in."""
@@ -165,22 +176,18 @@ class TaskRunner:
     def _find(self, directory: Sequence[str], text: str, outside: str | None) -> Node:
         """Return the object that *text* means; see "Places" in the module docstring."""
         objects = self._objects()
-        places = [directory]
-        if _is_in_task(directory):
-            places.append(directory[:2])
-        if outside is not None and not text.startswith("/"):
+        if text.startswith("/") or ref_in(text) is not None:
+            return objects.find(directory, text)
+        if outside is not None:
             mountpoint = objects.mountpoint
             path = os.path.normpath(f"{outside}/{text}")
             if mountpoint is not None and f"{path}/".startswith(f"{mountpoint.rstrip('/')}/"):
                 return objects.find((), path)
-        failure: NotFound | None = None
-        for place in places:
-            try:
-                return objects.find(place, text)
-            except NotFound as error:
-                failure = failure or error
-        assert failure is not None
-        raise failure
+        if _is_in_task(directory):
+            with contextlib.suppress(NotFound):
+                return objects.find(directory, text)
+            directory = directory[:2]  # what is nowhere is said to be missing in the project
+        return objects.find(directory, text)
 
     def _project_of(self, task: Task, directory: Sequence[str]) -> Node | None:
         """Return the project that the task belongs to; that of *directory* if the task does not say."""
