@@ -6,14 +6,16 @@ Verified means that the server lists each file with the size and the SHA-1 that 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from agorafs.clock import SYSTEM_CLOCK
 from agorafs.commands import seconds, state_directory_of
 from agorafs.commands.drain import End, Patience, exit_status_of_waiting, name_failed, wait_until_stored
-from agorafs.commands.places import places_of
+from agorafs.commands.places import Place, places_of
 from agorafs.commands.progress import ProgressLine, count_text
 from agorafs.errors import ExitStatus, UsageError
+from agorafs.tree.names import DOT_AGORA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,11 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     """Wait."""
     places = places_of([] if arguments.path is None else [arguments.path], state_directory_of(arguments))
     line = ProgressLine(sys.stderr)
+    if arguments.path is not None and _is_missing(arguments.path, places[0]):
+        # No error: a file that the server has made part of a study is not there any more.
+        line.say(
+            f"agorafs: there is nothing at {arguments.path} now; only what is on its way there is waited for"
+        )
     end, left = wait_until_stored(places, line, Patience(in_all_s=arguments.timeout), SYSTEM_CLOCK)
     name_failed(line, left)
     if end is End.STORED:
@@ -47,3 +54,8 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         + (f": {left.waiting}" if left.waiting else ""),
         exit_status_of_waiting(places),
     )
+
+
+def _is_missing(path: str, place: Place) -> bool:
+    """Tell whether a mount that answers has nothing at *path*: most likely it was mistyped."""
+    return os.path.lexists(place.shown(f"/{DOT_AGORA}")) and not os.path.lexists(path)

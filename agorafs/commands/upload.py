@@ -131,8 +131,10 @@ def _place(arguments: argparse.Namespace) -> Place:
             return place_of(arguments.destination, state_directory)
         return dataclasses.replace(place, inside=_inside(arguments.destination))
     on_mount = find_place(arguments.destination, state_directory)
-    if on_mount is not None or arguments.destination.startswith("/"):
-        return on_mount or place_of(arguments.destination, state_directory)
+    if on_mount is not None:
+        return _named_from_the_top(on_mount, arguments.destination) or on_mount
+    if arguments.destination.startswith("/"):
+        return place_of(arguments.destination, state_directory)
     mounts = live_mounts(state_directory)
     if not mounts:
         raise UsageError(
@@ -143,6 +145,16 @@ def _place(arguments: argparse.Namespace) -> Place:
             f"{arguments.destination} may be meant in any of {len(mounts)} mounts: say --mount MOUNTPOINT"
         )
     return Place(state_directory, mounts[0], _inside(arguments.destination))
+
+
+def _named_from_the_top(on_mount: Place, destination: str) -> Place | None:
+    """Return what PROJECT/FOLDER/… means when the working directory is on the mount and has nothing of that name."""
+    first = destination.split("/")[0]
+    if first in ("", ".", "..") or os.path.lexists(first):
+        return None
+    if not os.path.lexists(on_mount.shown(f"/projects/{first}")):
+        return None
+    return dataclasses.replace(on_mount, inside=_inside(destination))
 
 
 def _inside(destination: str) -> str:

@@ -42,6 +42,16 @@ def test_sync_ends_with_0_and_without_a_word_when_all_is_stored(program):
     assert events_of_writing(program) == ["seal /projects/X"]
 
 
+def test_sync_of_a_path_that_is_not_there_says_so(program):
+    """It may be mistyped; or the server has made what was written there part of a study, hence no error."""
+    mounted(program)
+    (program.mountpoint / ".agora").mkdir()
+    done = program.run("sync", program.mountpoint / "porjects")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "there is nothing at" in done.stderr and "porjects" in done.stderr
+    assert program.run("sync", program.mountpoint).stderr == ""
+
+
 def test_sync_without_a_path_waits_for_all_mounts(program):
     mounted(program, program.home / "other", unfinished=[SENDING, {}])
     assert program.run("sync").returncode == 0
@@ -383,6 +393,16 @@ def test_upload_takes_project_and_folder_where_there_is_one_mount(program, data,
     mounted(program, uploading=[STORED])
     assert program.run("upload", "--contents", data, destination).returncode == 0
     assert events_of_writing(program)[0].startswith("upload a.lab, a.raw, sub/c to /projects/X/folders/Y Z ")
+
+
+def test_upload_takes_project_and_folder_also_when_the_working_directory_is_on_the_mount(program, data):
+    mounted(program, uploading=[STORED])
+    here = program.mountpoint / "projects" / "X" / "folders"
+    (here / "Y").mkdir(parents=True)
+    for destination in ("X/Y", "Y", "Z"):
+        assert program.run("upload", data / "a.raw", destination, cwd=here).returncode == 0
+    taken = [event.split(" to ")[1].split(" import=")[0] for event in events_of_writing(program)]
+    assert taken == ["/projects/X/folders/Y", "/projects/X/folders/Y", "/projects/X/folders/Z"]
 
 
 def test_upload_options_may_stand_anywhere(program, data):
