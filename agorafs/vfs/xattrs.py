@@ -287,7 +287,9 @@ def _text(node: Node, name: str, value: bytes) -> str:
 def _described(node: Node, name: str) -> RemoteRef:
     ref = described(node)
     if ref is None:
-        raise NotPermitted(f"{node.path} is nothing that can have {name}")
+        is_part = node.entry.ref is not None and node.entry.ref.kind is Kind.DATAFILE
+        way_out = ": it is a part of a dataset, whose directory can" if is_part else ""
+        raise NotPermitted(f"{node.path} is nothing that can have {name}{way_out}")
     return ref
 
 

@@ -320,3 +320,8 @@ def test_arguments_that_are_any_json_are_taken_from_a_line_as_json():
     assert verb.bind(parse("v 'mask={\"a\": [1]}'")).data("mask") == {"a": [1]}
     with pytest.raises(BadCommand):
         verb.bind(parse("v mask={a}"))
+
+
+def test_a_name_that_is_no_argument_is_answered_with_those_that_are():
+    with pytest.raises(BadCommand, match="rate has no argument 'stars'; it has: path, value"):
+        bound('{"command": "rate", "path": "exams/E", "stars": 3}')

@@ -27,6 +27,7 @@ from agorafs.vfs.annotations import Annotations
 from agorafs.vfs.changes import Writing
 from agorafs.vfs.dot_agora import DotAgora
 from agorafs.vfs.dot_links import DotLinks
+from agorafs.vfs.renames import RENAME_NOREPLACE
 from agorafs.vfs.views.projects import ProjectsView
 from agorafs.vfs.views.tags import TagView
 from agorafs.vfs.views.trash import TrashView
@@ -387,6 +388,17 @@ def test_mkdir_creates_a_project_and_mv_renames_it(mounted):
     assert mounted.follow(f"/.agora/by-id/exam/{exam.id}") == "/projects/Q/exams/Brain"
     with pytest.raises(AlreadyExists):
         fs.rename("/projects/Q", "/projects/New")
+
+
+def test_mv_that_must_not_replace_renames_at_once_and_leaves_no_complaint(mounted):
+    """coreutils ask for that first, and without it when it is refused."""
+    fs = mounted.filesystem
+    fs.make_directory("/projects/New")
+    with pytest.raises(AlreadyExists):
+        fs.rename("/projects/New", "/projects/P", RENAME_NOREPLACE)
+    fs.rename("/projects/New", "/projects/Newer", RENAME_NOREPLACE)
+    assert mounted.names("/projects") == ["Newer", "P"]
+    assert fs.status()["recent_errors"] == []
 
 
 def test_the_users_own_project_keeps_its_name_and_stays(make):

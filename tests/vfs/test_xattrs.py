@@ -243,6 +243,13 @@ def test_what_is_nothing_that_people_describe_has_no_such_attributes(world, path
     assert world.server.calls == []
 
 
+def test_what_a_file_of_several_can_not_have_its_dataset_can(world):
+    with pytest.raises(NotPermitted, match="a part of a dataset, whose directory can"):
+        world.set("/projects/P/folders/ab/a", RATING, "3")
+    world.set("/projects/P/folders/ab", RATING, "3")
+    assert world.get("/projects/P/folders/ab", RATING) == "3"
+
+
 # -- permissions ---------------------------------------------------------------------------------------
 
 SETTINGS = [(TAGS, "x"), ("user.agora.tag.x", "1"), (RATING, "3"), (BALOO, "3"), ("user.agora.param.x", "1"),

@@ -187,7 +187,8 @@ class Verb:
             _put(values.setdefault(rest_map.name, {}), name, value)
         else:
             known = [one.name for one in self.arguments]
-            raise BadCommand(f"{self.name} has no argument {name[:60]!r}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or (f"; it has: {', '.join(known)}" if known else "")
+            raise BadCommand(f"{self.name} has no argument {name[:60]!r}{hint}")
 
     def _find(self, name: str) -> Argument | None:
         wanted = name.replace("_", "-")

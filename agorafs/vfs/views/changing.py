@@ -18,6 +18,7 @@ from agorafs.tree.tree import Node, Tree
 from agorafs.vfs import rules
 from agorafs.vfs.aside import Aside
 from agorafs.vfs.objects import Objects
+from agorafs.vfs.renames import RENAME_NOREPLACE
 from agorafs.vfs.views.view import View
 
 # Where views are: the first name of a path, or the third below ``projects``.
@@ -101,7 +102,7 @@ class ViewChanges:
             return False
         if source is None or target is None or source.view is not target.view:
             raise CrossDevice(f"{old} can not be moved to {new}: they are different things on the server")
-        if flags:
+        if flags & ~RENAME_NOREPLACE:  # nothing is replaced here anyway
             raise BadCommand(f"{old}: this way of renaming is not offered here")
         node = self._tree.child(source.parent, source.name)
         if old == new:
