@@ -19,7 +19,7 @@ import json
 import threading
 from collections.abc import Callable
 
-from agorafs.errors import NotSupported, TooLarge
+from agorafs.errors import AgoraFSError, NotSupported, TooLarge
 from agorafs.vfs.aside import Aside, Caller
 from agorafs.vfs.handles import Writable
 
@@ -80,6 +80,7 @@ class Draft:
         # changing, guarded by _lock
         self._bytes = bytearray(content)
         self._is_pending = False  # something was written that has not been handed over
+        self._refusal: AgoraFSError | None = None  # of what was written last, told by a close
         self._counted = b""  # the latest that was accepted
 
     @property
@@ -107,8 +108,9 @@ class Draft:
             self._bytes[offset : offset + len(data)] = data
             self._is_pending = True
             is_complete = self._is_complete(self._bytes)
+            self._refusal = None
         if is_complete:
-            self.flush()
+            self._hand_over()
         return len(data)
 
     def truncate(self, size: int) -> None:
@@ -123,11 +125,27 @@ class Draft:
         raise NotSupported("room can not be reserved in a file that is made when it is read")
 
     def flush(self) -> None:
-        """The writer has closed it: let it count."""
+        """The writer has closed it, or a copy of its descriptor: let it count.
+
+        What was refused is not tried again, and refused at each ``close`` that follows: NumPy writes through a copy,
+        and looks at the second one only.
+        """
+        with self._lock:
+            refusal = self._refusal
+        if refusal is not None:
+            raise refusal
+        try:
+            self._hand_over()
+        except AgoraFSError as error:
+            with self._lock:
+                self._refusal = error
+            raise
+
+    def _hand_over(self) -> None:
         with self._lock:
             if not self._is_pending:
                 return
-            self._is_pending = False  # a refusal is told once
+            self._is_pending = False  # tried once: what was refused may have been done in part
             written = bytes(self._bytes)
             counted = self._counted
         if len(written) > len(counted) > 0 and written.rstrip() == counted.rstrip():

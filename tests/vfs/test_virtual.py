@@ -153,6 +153,19 @@ def test_a_text_is_taken_whole_when_it_is_closed(world, notes):
     assert notes.accepted == [b"one\ntwo\n"]
 
 
+def test_a_text_that_is_refused_fails_each_close_and_is_tried_once(world, notes):
+    """A program may close a copy of its descriptor first, and look at what the last ``close`` says."""
+    handle = world.filesystem.open(JSON, os.O_WRONLY | os.O_TRUNC).handle
+    world.filesystem.write(handle, 0, b"bad")
+    for _ in range(2):
+        with pytest.raises(BadCommand, match="this is bad"):
+            world.filesystem.flush(handle)
+    assert notes.accepted == [b"bad"]
+    world.filesystem.write(handle, 0, b"fit")
+    world.filesystem.flush(handle)
+    assert notes.accepted == [b"bad", b"fit"]
+
+
 def test_a_part_of_a_text_can_be_changed(world, notes):
     handle = world.filesystem.open(TEXT, os.O_RDWR).handle
     assert world.filesystem.read(handle, 0, 10) == b"old"
