@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,25 @@ def test_copies_carry_tags_rating_and_parameters_along(place, file, program):
     assert (said.tags, said.stars, said.parameters) == (["good"], 2, {"note": "ok"})
     assert get(copy, "user.agora.rating") == "2"
     assert said_of(place, file_of_others).tags == []
+
+
+def test_rsync_brings_what_was_said_of_copies_back_to_stored_files_again_and_again(place, file, tmp_path):
+    """With the filters of the README, which leave out what only the record says."""
+    os.setxattr(file, "user.agora.tags", b"good")
+    os.setxattr(file, "user.agora.rating", b"2")
+    copies = tmp_path / "copies"
+    run("rsync", "-aX", f"{place.path}/", f"{copies}/")
+    other = place.path / "again"
+    run("rsync", "-aX", f"{copies}/", f"{other}/")
+    place.sync()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    filters = dict.fromkeys(re.findall(r"--filter='([^']*)'", readme))
+    assert len(filters) == 4
+    for stars in ("2", "4", "4"):
+        os.setxattr(copies / file.name, "user.agora.rating", stars.encode())
+        run("rsync", "-aX", *(f"--filter={one}" for one in filters), f"{copies}/", f"{other}/")
+    said = said_of(place, other / file.name)
+    assert (said.tags, said.stars) == (["good"], 4)
 
 
 def test_three_thousand_parameters_are_listed_as_far_as_the_kernel_lets_them_and_read_each(place, file):
