@@ -211,6 +211,8 @@ class Tags:
             self._take_away(ref, surplus)
         except BaseException:
             self._forget(ref, project)
+            if given:
+                self._definitions.invalidate([_ALL, project or _ALL])  # one may be gone
             raise
         gone = {tag.id for tag in surplus}
         self._put_right(ref, [*(tag for tag in present if tag.id not in gone), *given])

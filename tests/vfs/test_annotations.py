@@ -218,6 +218,20 @@ def test_a_refused_new_tag_says_why(service, server):
         service.add_tag(EXAM, P, "new")
 
 
+def test_a_label_whose_tag_somebody_has_deleted_is_made_anew_after_one_failure(service, server):
+    old = server.define("good", P)
+    assert service.tags(EXAM, P) == ()
+    server.definitions.remove(old)
+    server.before = lambda call: setattr(
+        server, "fail_with", NotFound("no such tag") if call == "tag" and not server.definitions else None
+    )
+    with pytest.raises(NotFound):
+        service.add_tag(EXAM, P, "good")
+    service.add_tag(EXAM, P, "good")
+    (new,) = server.definitions
+    assert new.id != old.id and service.tags(EXAM, P) == ("good",)
+
+
 def test_a_tag_is_taken_away_by_the_number_it_has_now(service, server):
     """Numbers of instances may pass to others: a remembered one could be another object's tag."""
     good = server.define("good", P)
