@@ -29,7 +29,7 @@ from agorafs.cache.metadata import Fetched, Freshness, ListingCache
 from agorafs.client.records import Kind, parse_time_ns
 from agorafs.clock import Clock
 from agorafs.errors import BadCommand, NotFound, PermissionDenied
-from agorafs.tree.names import Named, assign_names, legal_name
+from agorafs.tree.names import MAX_NAME_BYTES, Named, assign_names, legal_name
 from agorafs.tree.tree import Node
 from agorafs.vfs import rules
 from agorafs.vfs.aside import Aside, Names, Part, directory, inode_below
@@ -170,8 +170,8 @@ class DotWorkbooks(Part):
             case ["masks"]:
                 return directory(ino, files=_mask_files(workbook))
             case ["masks", name]:
-                given = _mask_files(workbook).get(name)
-                return None if given is None else self._mask(node, dataset, workbook, given, name, ino([]))
+                found = _mask_files(workbook).get(name)
+                return None if found is None else self._mask(node, dataset, workbook, *found, ino([]))
         return None
 
     def _mask(
@@ -179,11 +179,10 @@ class DotWorkbooks(Part):
         node: Node,
         dataset: int,
         workbook: Workbook,
+        form: str,
         given: Mapping[str, Any],
-        file_name: str,
         ino: int,
     ) -> Aside:
-        form = file_name[-len(_NPY) :]
         mask = Mask(given)
         held = _HeldMask(
             functools.partial(_FORMS[form], mask), parse_time_ns(workbook.get("modified_date")) or 0
@@ -242,19 +241,23 @@ def dataset_of(node: Node) -> int | None:
     return ref.id if ref is not None and ref.kind is Kind.DATASET else None
 
 
-def _mask_files(workbook: Workbook) -> dict[str, Mapping[str, Any]]:
-    """Return the masks by the names of their files, in both forms."""
+def _mask_files(workbook: Workbook) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Return form and mask by the names of the files."""
     masks = masks_of(workbook)
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for form in _FORMS:
         wanted = [
-            Named(
-                legal_name(f"{mask.get('name') or 'mask'}{form}", "mask"), "mask", number, is_directory=False
-            )
+            Named(f"{_stem(mask)}{form}", "mask", number, is_directory=False)
             for number, mask in enumerate(masks)
         ]
-        found.update(zip(assign_names(wanted), masks, strict=True))
+        found.update((name, (form, mask)) for name, mask in zip(assign_names(wanted), masks, strict=True))
     return found
+
+
+def _stem(mask: Mapping[str, Any]) -> str:
+    """Return the name of the files of *mask* without their form, with room for it."""
+    legal = legal_name(str(mask.get("name") or "mask"), "mask").encode(errors="replace")
+    return legal[: MAX_NAME_BYTES - len(_NPY)].decode(errors="ignore")
 
 
 def _weight_kib(workbooks: tuple[Workbook, ...]) -> int:

@@ -678,7 +678,7 @@ def test_a_file_that_ends_in_json_becomes_a_task(bench):
 
     copy("Other.json", {"inputs": [an_input("x", "exam")]})
     copy("x.json", {"name": "Sub/Named", "yml": "inputs: {a: exam}"})
-    copy("Sub∕Own.json", {})
+    copy("Sub∕Own.json", {"inputs": []})
     assert [(task.name, task.is_script, task.project) for task in bench.tasks.all()] == [
         ("Other", False, bench.project.id),
         ("Sub/Named", True, bench.project.id),
@@ -687,6 +687,8 @@ def test_a_file_that_ends_in_json_becomes_a_task(bench):
     assert bench.names() == ["Other", "Sub∕Named", "Sub∕Own"]
     with pytest.raises(BadCommand):
         copy("Bad.json", {"inputs": 5})
+    with pytest.raises(BadCommand, match="no definition of a task"):
+        copy("study.json", {"name": "a study of mine"})  # any JSON may have a name
     with pytest.raises(NotPermitted):
         bench.view.make_file(bench.node("tasks"), "notes.txt")
 

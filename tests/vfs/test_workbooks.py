@@ -261,6 +261,20 @@ def test_a_mask_reads_as_an_array_and_contours_tell_their_buttons(make_world):
     assert contours["effective_buttons"] == contours["objectButtons"]
 
 
+def test_a_mask_of_any_name_has_both_files(make_world):
+    """Names are made legal and cut; what is cut is never the ending."""
+    array = random_array()
+    world = make_world(
+        a_workbook(
+            mask={**a_workbook()["mask"], "mMasks": [a_mask(array, name) for name in ("." * 300, "..")]}
+        )
+    )
+    names = world.names("workbooks/Workbook 1/masks")
+    assert len(names) == 4
+    for name in names:
+        assert len(world.read(f"workbooks/Workbook 1/masks/{name}")) > 100
+
+
 def test_what_is_not_there_is_not_found(make_world):
     world = make_world()
     for path in ("workbooks/X", "workbooks/Workbook 1/x", "workbooks/Workbook 1/masks/x.npy"):

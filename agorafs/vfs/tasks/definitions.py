@@ -58,6 +58,9 @@ class Definitions:
         Raises:
             BadCommand: *body* is no definition.
         """
+        if "yml" not in body and "inputs" not in body:
+            # Any object can have a name: what only looks like JSON of a task must not become one.
+            raise BadCommand(f"{name}: no definition of a task, which has inputs, or yml")
         body = {"name": name, **body}
         check_definition(body)
         is_script = is_script_definition(body)
