@@ -132,7 +132,10 @@ def _views(base: Foundation, working: Working, sending: Sending, dot_agora: DotA
     """Return what can be made and removed in the directories that are no folders."""
     tree, client = base.tree, base.client
     tags = TagView(tree, working.annotations, client.annotations, user=base.user.id)
-    tasks = TaskView(Definitions(client.tasks, tree.changed), working.runner)
+    definitions = Definitions(
+        client.tasks, tree.changed, removed_tasks=base.settings.state_directory / "removed-tasks"
+    )
+    tasks = TaskView(definitions, working.runner)
     projects = ProjectsView(
         tree,
         client.administration,

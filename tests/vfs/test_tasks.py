@@ -15,6 +15,7 @@ from agorafs.errors import (
     NotFound,
     NotPermitted,
     PermissionDenied,
+    UsageError,
     ReadOnly,
     RemoteUnavailable,
 )
@@ -69,7 +70,9 @@ class Bench:
             lambda: self.world.filesystem.objects,
             is_read_only=is_read_only,
         )
-        self.view = TaskView(Definitions(self.tasks, self.world.tree.changed), self.runner)
+        self.view = TaskView(
+            Definitions(self.tasks, self.world.tree.changed, removed_tasks=directory / "removed"), self.runner
+        )
 
     def close(self):
         self.jobs.close()
@@ -708,6 +711,24 @@ def test_a_new_directory_is_a_task_that_does_nothing_until_its_definition_is_wri
     bench.write(json.dumps({**body, "execute_template": "checksum"}).encode())
     (task,) = bench.tasks.all()
     assert task.raw["execute_template"] == "checksum"
+
+
+def test_the_definition_of_a_removed_task_is_kept_on_this_machine(bench, tmp_path):
+    """The archive has no trash for tasks, and whoever removes a project removes its tasks."""
+    task = bench.define(an_input("x", "exam"), name="Sub/T")
+    bench.view.remove(bench.node("tasks", "Sub∕T", "definition.json"))
+    (kept,) = (tmp_path / "removed").iterdir()
+    assert kept.name.startswith("Sub∕T ")
+    assert json.loads(kept.read_bytes()) == task.raw
+    assert kept.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_task_whose_definition_can_not_be_kept_is_not_removed(bench, tmp_path):
+    bench.define(name="T")
+    (tmp_path / "removed").write_bytes(b"in the way")
+    with pytest.raises(UsageError, match="removed"):
+        bench.view.remove(bench.node("tasks", "T", "definition.json"))
+    assert bench.tasks.changes == []
 
 
 def test_removing_the_definition_deletes_the_task_and_removing_anything_else_does_not(bench):

@@ -17,14 +17,21 @@ Threads.  No state.
 from __future__ import annotations
 
 import json
+import logging
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from agorafs.client.records import Project
 from agorafs.client.task_records import Task, read_yml
-from agorafs.errors import BadCommand
+from agorafs.errors import BadCommand, ExitStatus, UsageError
+from agorafs.private_directory import make_private_directory
 from agorafs.tree.listing import Area, DirKey
+from agorafs.tree.names import legal_name
+
+log = logging.getLogger(__name__)
 
 # The fields of a task made of forms that the vendor's connector sends, as an empty one has them.
 _EMPTY: Mapping[str, Any] = {
@@ -46,11 +53,21 @@ class Server(Protocol):
 
 
 class Definitions:
-    """See the module docstring. *changed* forgets the listings of directories."""
+    """See the module docstring."""
 
-    def __init__(self, server: Server, changed: Callable[[Iterable[DirKey]], None]) -> None:
+    def __init__(
+        self, server: Server, changed: Callable[[Iterable[DirKey]], None], *, removed_tasks: Path
+    ) -> None:
+        """Build it.
+
+        Args:
+            changed: Forgets the listings of directories.
+            removed_tasks: A directory for the definitions of removed tasks: the archive has no trash for them, and
+                ``rm -rf`` of a project comes by them, too.
+        """
         self._server = server
         self._changed = changed
+        self._removed_tasks = removed_tasks
 
     def create(self, project: Project, body: Mapping[str, Any], name: str) -> None:
         """Make a task of *project*; it is called *name* if *body* does not say.
@@ -100,7 +117,20 @@ class Definitions:
         self._task_changed(task, project_id)
 
     def delete(self, task: Task, project_id: int) -> None:
-        """Remove *task*."""
+        """Remove *task*; its definition is kept on this machine.
+
+        Raises:
+            UsageError: It can not be kept there.
+        """
+        name = legal_name(task.name, "task")[:100]
+        kept = make_private_directory(self._removed_tasks) / f"{name} {uuid.uuid4().hex}.json"
+        try:
+            kept.write_bytes(definition_text(task))
+        except OSError as error:
+            raise UsageError(
+                f"{kept} can not be written: {error.strerror}", ExitStatus.CACHE_DIRECTORY
+            ) from None
+        log.info("the definition of the removed task %s is kept as %s", task.name, kept)
         self._server.delete(task.id, is_script=task.is_script)
         self._task_changed(task, project_id)
 
