@@ -15,9 +15,9 @@ from agorafs.errors import (
     NotFound,
     NotPermitted,
     PermissionDenied,
-    UsageError,
     ReadOnly,
     RemoteUnavailable,
+    UsageError,
 )
 from agorafs.tree.listing import Area
 from agorafs.vfs.aside import Caller
