@@ -612,6 +612,9 @@ def test_a_result_that_lists_no_files_and_a_file_that_is_not_there_is_a_failure(
 def test_a_key_that_is_revoked_in_the_middle_holds_all_up_until_there_is_a_new_one(faulty):
     """401 in the middle: it waits and says so; with a new key and SIGHUP it goes on by itself."""
     place = faulty.place()
+    # Who is no longer let in is shown no listing whose time is over, and here it is to be another's.
+    assert faulty.mount.run("refresh", faulty.mount.path).returncode == 0
+    assert list(place.path.iterdir()) == []
 
     def revoke(exchange: Exchange) -> bool:
         faulty.server.revoke()

@@ -504,12 +504,12 @@ def test_what_a_quota_refuses_can_be_given_up_and_the_rest_is_well(writable):
     (place.path / "replaced.bin").write_bytes(random_bytes(5000, 6))
     assert drive.try_sync(place.path).returncode == ExitStatus.FAILED
     assert "quota" in attribute(place.path / "new.bin", "error").lower()
-    assert drive.mount.run("status").returncode == ExitStatus.FAILED
+    assert drive.mount.run("status", drive.mount.path).returncode == ExitStatus.FAILED
     assert (place.path / "new.bin").read_bytes() == random_bytes(5000, 5)
     cancelled = drive.mount.run("cancel", "--yes", place.path)
     assert cancelled.returncode == 0, cancelled.stderr
     assert read_tree(place.path) == {"replaced.bin": b"old"}
-    assert drive.mount.run("status").returncode == 0
+    assert drive.mount.run("status", drive.mount.path).returncode == 0
     drive.sync()
     assert place.stored() == identities({"replaced.bin": b"old"})
 
