@@ -25,7 +25,7 @@ from agorafs.client.annotations import ParameterSet, Rating, Tag, TagInstance
 from agorafs.client.asking import listed, listed_known, parsed
 from agorafs.client.records import Dataset, Exam, Kind, Patient, RemoteRef, Series
 from agorafs.client.transport import Transport
-from agorafs.errors import NotSupported, ProtocolError
+from agorafs.errors import NotFound, NotSupported, ProtocolError
 
 # The word in v2 paths, and the server's own name for the kind, for what can be tagged, rated and described.
 _DESCRIBED = {
@@ -124,8 +124,20 @@ class Annotations:
         return ratings[0] if ratings else None
 
     def rate(self, ref: RemoteRef, value: int) -> None:
-        """Set the rating to 1 to 5, or take it away with 0: GET, then POST, PUT or DELETE v2/rating/ (Python)."""
+        """Set the rating to 1 to 5, or take it away with 0: GET, then POST, PUT or DELETE v2/rating/ (Python).
+
+        What somebody else has taken away between the two is looked at once more.
+        """
         rating = self.rating(ref)
+        try:
+            self._rate(ref, rating, value)
+        except NotFound:
+            if rating is None:
+                raise
+            self._rate(ref, self.rating(ref), value)
+
+    def _rate(self, ref: RemoteRef, rating: Rating | None, value: int) -> None:
+        """Do it, where the rating of *ref* is *rating* now."""
         rated: dict[str, str | int] = {
             "rated_object_content_type": _described(ref)[1],
             "rated_object_id": ref.id,

@@ -221,6 +221,24 @@ def test_rating_makes_changes_or_removes_the_one_rating(server, client, before, 
     assert sent(server) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "last"), [(3, "POST /api/v2/rating/"), (0, "GET /api/v2/series/6/rating/")]
+)
+def test_a_rating_that_somebody_takes_away_meanwhile_is_looked_at_again(server, client, value, last):
+    server.on("/api/v2/series/6/rating/", answer_json([{"id": 4, "value": 2}]), answer_json([]))
+    server.on("/api/v2/rating/", answer_json({"id": 5}, 201))
+    server.on("/api/v2/rating/4/", answer_json({"detail": "Not found."}, 404))
+    client.annotations.rate(SERIES, value)
+    assert f"{server.seen[-1].method} {server.seen[-1].path}" == last
+
+
+def test_what_is_away_can_not_be_rated(server, client):
+    server.on("/api/v2/series/6/rating/", answer_json([]))
+    server.on("/api/v2/rating/", answer_json({"detail": "Not found."}, 404))
+    with pytest.raises(NotFound):
+        client.annotations.rate(SERIES, 3)
+
+
 # -- parameters --------------------------------------------------------------------------------------
 
 
