@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -94,10 +94,31 @@ class DotJobs(Part):
         raise NotFound(f"/.agora/{'/'.join(rest)} does not exist")
 
     def _log(self, number: int, caller: Caller) -> Speech:
-        return Log(self._jobs.job(number).log.encode(errors="replace"))
+        """Open what the program has said so far."""
+        text = self._jobs.job(number).log.encode(errors="replace")
+        return Speech(lambda: text)
 
     def _wait(self, number: int, caller: Caller) -> Speech:
-        return Wait(self._jobs, number, self._seats, self._patience_s)
+        """Open the end of the job; see "Waiting" in the module docstring."""
+        return Speech(lambda: self._end_of(number))
+
+    def _end_of(self, number: int) -> bytes:
+        """Return how the job ended.
+
+        Raises:
+            Interrupted: It has not ended yet.
+            JobFailed: Its end was no good one.
+        """
+        has_seat = self._seats.acquire(blocking=False)
+        try:
+            job = self._jobs.wait(number, self._patience_s if has_seat else _SHORT_S)
+        finally:
+            if has_seat:
+                self._seats.release()
+        if not job.state.is_over:
+            raise Interrupted(f"job {job.number} has not ended yet")
+        check_ended_well(job)
+        return f"{job.state.value}\n".encode()
 
 
 class Speech:
@@ -105,9 +126,13 @@ class Speech:
 
     size = 0
 
+    def __init__(self, text: Callable[[], bytes]) -> None:
+        """*text* is asked for at each read, and may refuse."""
+        self._text = text
+
     def read_into(self, offset: int, view: memoryview) -> int:
         """Give what there is from *offset* on."""
-        piece = self._all()[offset : offset + len(view)]
+        piece = self._text()[offset : offset + len(view)]
         view[: len(piece)] = piece
         return len(piece)
 
@@ -131,49 +156,6 @@ class Speech:
 
     def close(self) -> None:
         """Nothing is left to do."""
-
-    def _all(self) -> bytes:
-        raise NotImplementedError
-
-
-class Log(Speech):
-    """What the program had said when it was opened."""
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-
-    def _all(self) -> bytes:
-        return self._text
-
-
-class Wait(Speech):
-    """See "Waiting" in the module docstring."""
-
-    def __init__(
-        self, jobs: KnownJobs, number: int, seats: threading.BoundedSemaphore, patience_s: float
-    ) -> None:
-        self._jobs = jobs
-        self._number = number
-        self._seats = seats
-        self._patience_s = patience_s
-
-    def _all(self) -> bytes:
-        """Return the end of the job.
-
-        Raises:
-            Interrupted: It has not come yet.
-            JobFailed: It was no good one.
-        """
-        has_seat = self._seats.acquire(blocking=False)
-        try:
-            job = self._jobs.wait(self._number, self._patience_s if has_seat else _SHORT_S)
-        finally:
-            if has_seat:
-                self._seats.release()
-        if not job.state.is_over:
-            raise Interrupted(f"job {job.number} has not ended yet")
-        check_ended_well(job)
-        return f"{job.state.value}\n".encode()
 
 
 def _results(job: Job) -> dict[str, RemoteRef]:

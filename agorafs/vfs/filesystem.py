@@ -437,7 +437,7 @@ class FileSystem:
         """``unlink``."""
         changes = self._changing(path, "removing a file")
         with self._explaining(path):
-            base = self._beside(path)
+            base = self._beside(path, _parts(path))
             if base is not None:
                 self._dot_agora.remove(*base)
             elif not self._views.remove(path):
@@ -539,17 +539,17 @@ class FileSystem:
     # -- how -----------------------------------------------------------------------------------------
 
     def _resolve(self, path: str) -> Node | Local | Aside:
-        base = self._beside(path)
+        parts = _parts(path)
+        base = self._beside(path, parts)
         if base is not None:
             return self._dot_agora.resolve(*base)
-        found = self._resolve_plain(path, _parts(path))
+        found = self._resolve_plain(path, parts)
         if isinstance(found, Node) and isinstance(found.entry.target, Special):
             return self._views.file(found)
         return found
 
-    def _beside(self, path: str) -> tuple[Node, list[str]] | None:
+    def _beside(self, path: str, parts: list[str]) -> tuple[Node, list[str]] | None:
         """Return the directory and the rest of a path below ``.agora``, None for others."""
-        parts = _parts(path)
         if DOT_AGORA not in parts:
             return None
         at = parts.index(DOT_AGORA)
@@ -560,7 +560,7 @@ class FileSystem:
 
     def _make_aside(self, path: str) -> Aside | None:
         """Return what ``O_CREAT`` makes where files are not uploads, None elsewhere."""
-        base = self._beside(path)
+        base = self._beside(path, _parts(path))
         if base is None:
             return self._views.make_file(path)
         if not base[1]:

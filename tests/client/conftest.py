@@ -11,6 +11,7 @@ import pytest
 from agorafs.client import ApiKey, Client, Timeouts, Transport
 from tests.support.http_server import ScriptedServer
 from tests.support.manual_clock import ManualClock
+from tests.support.sandbox import SandboxProcess
 
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -55,3 +56,22 @@ def transport(make_transport: MakeTransport) -> Transport:
 @pytest.fixture
 def client(transport: Transport) -> Client:
     return Client(transport)
+
+
+# -- the embedded server -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """A server with the demo, one for each module."""
+    with SandboxProcess(tmp_path_factory.mktemp("sandbox") / "data", seed="demo") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox_client(sandbox: SandboxProcess) -> Iterator[Client]:
+    """A client of it; pauses between attempts pass at once."""
+    timeouts = Timeouts(first_byte_s=10, deadline_s=30)
+    transport = Transport(sandbox.url, ApiKey(sandbox.api_key), timeouts=timeouts, clock=ManualClock())
+    yield Client(transport)
+    transport.close()

@@ -8,25 +8,13 @@ import random
 import pytest
 
 from agorafs.byterange import ByteRange
-from agorafs.client import ApiKey, Client, Kind, RemoteRef, Timeouts, Transport, check_server
+from agorafs.client import ApiKey, Client, Kind, RemoteRef, Transport, check_server
 from agorafs.errors import NotAuthenticated, NotFound, ProtocolError, RemoteError, ServerTooOld
-from tests.support.manual_clock import ManualClock
-from tests.support.sandbox import SandboxProcess
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with SandboxProcess(tmp_path_factory.mktemp("client") / "sandbox", seed="demo") as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
-def client(sandbox):
-    # Pauses between attempts pass at once.
-    timeouts = Timeouts(first_byte_s=10, deadline_s=30)
-    transport = Transport(sandbox.url, ApiKey(sandbox.api_key), timeouts=timeouts, clock=ManualClock())
-    yield Client(transport)
-    transport.close()
+def client(sandbox_client):
+    return sandbox_client
 
 
 @pytest.fixture

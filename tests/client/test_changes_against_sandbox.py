@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from agorafs.client import ApiKey, Client, Folder, Kind, RemoteRef, Timeouts, Transport
+from agorafs.client import Folder, Kind, RemoteRef
 from agorafs.client.imports import Chunk, CompleteRequest
 from agorafs.errors import (
     AlreadyExists,
@@ -19,25 +19,13 @@ from agorafs.errors import (
     TooLarge,
 )
 from tests.client.test_uploading import NAMES
-from tests.support.manual_clock import ManualClock
-from tests.support.sandbox import SandboxProcess
 
 CONTENT = random.Random(2).randbytes(700_000)
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with SandboxProcess(tmp_path_factory.mktemp("changes") / "sandbox", seed="demo") as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def client(sandbox):
-    # Pauses between attempts pass at once.
-    timeouts = Timeouts(first_byte_s=10, deadline_s=30)
-    transport = Transport(sandbox.url, ApiKey(sandbox.api_key), timeouts=timeouts, clock=ManualClock())
-    yield Client(transport)
-    transport.close()
+def client(sandbox_client):
+    return sandbox_client
 
 
 @pytest.fixture

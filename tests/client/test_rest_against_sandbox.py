@@ -6,27 +6,16 @@ import uuid
 
 import pytest
 
-from agorafs.client import ApiKey, Client, Kind, RemoteRef, Timeouts, Transport
+from agorafs.client import Kind, RemoteRef
 from agorafs.client.task_records import TimelineState
 from agorafs.client.tasks import object_input
 from agorafs.errors import NotAuthenticated, NotFound, ProtocolError
-from tests.support.manual_clock import ManualClock
-from tests.support.sandbox import SandboxProcess
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    with SandboxProcess(tmp_path_factory.mktemp("rest") / "sandbox", seed="demo") as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def client(sandbox):
-    timeouts = Timeouts(first_byte_s=10, deadline_s=30)
-    transport = Transport(sandbox.url, ApiKey(sandbox.api_key), timeouts=timeouts, clock=ManualClock())
-    yield Client(transport)
-    transport.close()
+def client(sandbox_client):
+    return sandbox_client
 
 
 @pytest.fixture

@@ -11,46 +11,8 @@ from agorafs.client.records import Kind, RemoteRef, Role
 from agorafs.errors import NameTooLong, NotADirectory, NotFound, ProtocolError, RemoteUnavailable
 from agorafs.tree.listing import DirKey, LinkTarget
 from agorafs.tree.tree import Tree
-from tests.support.manual_clock import ManualClock
 from tests.support.memory_archive import MemoryArchive
-
-TTL_S = 30.0
-
-
-@pytest.fixture
-def archive():
-    return MemoryArchive()
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
-
-
-@pytest.fixture
-def tree(archive, clock):
-    made = Tree(
-        archive,
-        user=archive.user,
-        my_agora=None,
-        freshness=Freshness(ttl_s=TTL_S, revalidate_wait_s=5.0),
-        max_entries=100_000,
-        clock=clock,
-    )
-    yield made
-    made.close()
-
-
-def at(tree, path):
-    return tree.resolve([part for part in path.split("/") if part])
-
-
-def names(tree, path):
-    return [node.entry.name for node in tree.children(at(tree, path))]
-
-
-def link(tree, path):
-    return tree.link_text(at(tree, path))
+from tests.tree.conftest import TTL_S, at, link, names
 
 
 def test_the_root_shows_projects_patients_tags_and_tasks(tree, archive):
