@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agorafs.errors import NoSuchXattr
+from agorafs.errors import NoSuchXattr, NotSupported
 from agorafs.fuse_mount.operations import BLOCK, Operations
 from agorafs.vfs import Opened, xattrs
 from agorafs.vfs.attr import Attr
@@ -28,6 +28,8 @@ _FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS of libfuse 3: the entry comes with all 
 _OWN_XATTRS = xattrs.PREFIX.encode()
 _ALIASES = frozenset({xattrs.XDG_TAGS.encode(), xattrs.BALOO_RATING.encode()})
 _NO_SUCH_XATTR = outcome_of(NoSuchXattr("")).errno
+_UNSUPPORTED = frozenset(name.encode() for name in xattrs.UNSUPPORTED)
+_NOT_SUPPORTED = outcome_of(NotSupported("")).errno
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
 
@@ -111,7 +113,7 @@ def tuned(binding: Any) -> Any:
 
         def getxattr(self, path: bytes, name: bytes, *arguments: Any) -> int:
             if not name.startswith(_OWN_XATTRS) and name not in _ALIASES:
-                return -_NO_SUCH_XATTR
+                return -(_NOT_SUPPORTED if name in _UNSUPPORTED else _NO_SUCH_XATTR)
             size: int = super().getxattr(path, name, *arguments)
             return size
 

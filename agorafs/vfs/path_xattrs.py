@@ -53,7 +53,10 @@ class PathXattrs:
 
         Raises:
             NoSuchXattr: There is none.
+            NotSupported: No entry can ever have it.
         """
+        if name in xattrs.UNSUPPORTED:
+            raise NotSupported(f"{path}: {name} is nothing that an archive could keep")
         if xattrs.is_answered(name):
             found = self._described(path) if xattrs.is_annotation(name) else self._resolve(path)
             if isinstance(found, Node) and self._annotations is not None:

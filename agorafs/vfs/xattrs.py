@@ -71,6 +71,10 @@ TAGS = PREFIX + "tags"
 XDG_TAGS = "user.xdg.tags"
 RATING = PREFIX + "rating"
 BALOO_RATING = "user.baloo.rating"
+# Refused as what this file system can not have at all, like by one without access lists: ``ls -l`` asks for two of
+# these at each entry, and gives up for the whole device when it hears so, but not when an entry happens to have none.
+# 10,000 entries took 1.2 s with the one answer and 0.18 s with the other.
+UNSUPPORTED = frozenset({"security.selinux", "system.posix_acl_access", "system.posix_acl_default"})
 LOCKED = PREFIX + "locked"
 TAG_PREFIX = PREFIX + "tag."
 PARAMETER_PREFIX = PREFIX + "param."

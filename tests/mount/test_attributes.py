@@ -301,3 +301,10 @@ def test_listing_and_copying_a_directory_asks_for_no_annotations_and_their_tags_
     for path in place.path.iterdir():
         get(path, "user.agora.tags")
     assert place.drive.server.requests() == []
+
+
+@pytest.mark.parametrize("name", ["security.selinux", "system.posix_acl_access"])
+def test_ls_hears_that_labels_and_access_lists_are_not_supported_so_that_it_asks_once(demo_mount, name):
+    entry = next((demo_mount.path / "projects").iterdir())
+    refused(errno.ENOTSUP, os.getxattr, entry, name)
+    run("ls", "-l", demo_mount.path / "projects")

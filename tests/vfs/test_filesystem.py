@@ -19,6 +19,7 @@ from agorafs.errors import (
     NoSuchXattr,
     NotADirectory,
     NotFound,
+    NotSupported,
     ReadOnly,
     RemoteUnavailable,
     StaleHandle,
@@ -457,10 +458,18 @@ def test_no_attributes_are_listed_for_a_link_because_the_kernel_lets_nobody_read
 
 
 @pytest.mark.parametrize(
-    "name", ["security.capability", "system.posix_acl_access", "trusted.x", "user.other"]
+    ("name", "refusal"),
+    [
+        ("security.capability", NoSuchXattr),
+        ("trusted.x", NoSuchXattr),
+        ("user.other", NoSuchXattr),
+        ("security.selinux", NotSupported),
+        ("system.posix_acl_access", NotSupported),
+        ("system.posix_acl_default", NotSupported),
+    ],
 )
-def test_attributes_that_are_not_ours_are_not_there_without_a_look(filesystem, archive, name):
-    with pytest.raises(NoSuchXattr):
+def test_attributes_that_are_not_ours_are_refused_without_a_look(filesystem, archive, name, refusal):
+    with pytest.raises(refusal):
         filesystem.getxattr("/projects/P/folders/x", name)
     assert archive.calls == []
 
